@@ -1,0 +1,42 @@
+# Each target makes what it needs in .venv. PYTHON names the interpreter to make it with.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := .demo
+
+.PHONY: demo test check bench clean
+
+demo: .venv/demo.stamp
+	@rm -rf $(DEMO) && cp -R fixtures/sample_repo $(DEMO)
+	@git -C $(DEMO) init --quiet && git -C $(DEMO) add --all
+	@git -C $(DEMO) -c user.name=demo -c user.email=demo@localhost -c commit.gpgsign=false \
+		commit --quiet --no-verify --message "Sample repository"
+	@$(BIN)/mega-optimize $(DEMO)
+
+test: .venv/test.stamp
+	$(BIN)/python -m pytest -n auto
+
+check: .venv/check.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/check.stamp
+	$(BIN)/python -m benchmarks.engine
+
+clean:
+	rm -rf .venv .venvs $(DEMO) dist build .mypy_cache .ruff_cache .pytest_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/test.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@ .venv/demo.stamp
+
+.venv/check.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	@touch $@ .venv/test.stamp .venv/demo.stamp

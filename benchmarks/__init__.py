@@ -1,0 +1,1 @@
+"""Programs that measure. Nothing here asserts a time."""

@@ -1,0 +1,78 @@
+"""The Typer application: ``mega-optimize REPO`` is short for ``mega-optimize optimize REPO``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mega_optimizer import __version__
+from mega_optimizer.cli import catalogue, configuration, hook, optimize, why_not
+from mega_optimizer.errors import UserError
+
+app = typer.Typer(
+    name="mega-optimize",
+    help="Rewrite repositories of Python services for speed and size.",
+    epilog=(
+        "mega-optimize REPO is short for mega-optimize optimize REPO; "
+        "mega-optimize optimize --help lists its options."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("optimize")(optimize.optimize)
+app.command("rules")(catalogue.rules)
+app.command("explain")(catalogue.explain)
+app.command("why-not")(why_not.why_not)
+app.command("hook")(hook.hook)
+app.add_typer(configuration.app, name="config")
+
+COMMANDS = frozenset({"optimize", "rules", "explain", "why-not", "hook", "config"})
+INTERRUPTED = 130
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mega-optimize {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Rewrite repositories of Python services for speed and size."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line on ``arguments`` and return its exit status."""
+    if not arguments:
+        arguments = ["optimize", "."]
+    elif arguments[0] not in COMMANDS and not _asks_for_the_overview(arguments):
+        arguments = ["optimize", *arguments]
+    try:
+        app(args=arguments, prog_name="mega-optimize")
+    except UserError as error:
+        typer.echo(f"mega-optimize: {error}", err=True)
+        return error.exit_status
+    except SystemExit as exit_:
+        status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        if status == INTERRUPTED:
+            typer.echo("mega-optimize: interrupted", err=True)
+        return status
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+def _asks_for_the_overview(arguments: list[str]) -> bool:
+    return len(arguments) == 1 and arguments[0] in ("--help", "--version", "-V")

@@ -1,0 +1,43 @@
+"""``mega-optimize config check``: say what the configuration asks for, or what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Look at the configuration.", rich_markup_mode=None, no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Look at the configuration."""
+
+
+@app.command()
+def check(
+    repository: Annotated[Path, typer.Argument(metavar="[REPO]")] = Path(),
+) -> None:
+    """Check the configuration of REPO and print the settings that it gives."""
+    from dataclasses import fields
+
+    from mega_optimizer.config import read_settings
+    from mega_optimizer.pipeline import selected_rules
+
+    settings = read_settings(repository)
+    typer.echo(f"from {settings.source}:")
+    for each in fields(settings):
+        if each.name != "source":
+            typer.echo(f"  {each.name.replace('_', '-')}: {_shown(getattr(settings, each.name))}")
+    typer.echo("rules that run:")
+    for rule in selected_rules(settings):
+        typer.echo(f"  {rule.id} ({rule.level})")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    if isinstance(value, dict):
+        return str(value) if value else "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,55 @@
+"""``mega-optimize hook FILES…``: rewrite what is about to be committed, for pre-commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def hook(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES…", help="The files to look at.")],
+    level: Annotated[
+        Literal["safe", "review"] | None, typer.Option(help="The least certain rules to apply.")
+    ] = None,
+) -> None:
+    """Rewrite FILES where rules apply and exit with 1 if something changed.
+
+    It never asks a package index, and leaves files alone that are not as they were staged.
+    """
+    from dataclasses import replace
+
+    from mega_optimizer.config import read_settings
+    from mega_optimizer.errors import UserError
+    from mega_optimizer.pipeline import Request, run
+    from mega_optimizer.repository.git_index import find_checkout
+
+    checkout = find_checkout(Path())
+    if checkout is None:
+        raise UserError("a hook runs inside a git checkout, and this is none")
+    settings = read_settings(checkout.top).overridden(level=level)
+    only = frozenset(_inside(path, checkout.top) for path in files)
+    result = run(
+        Request(
+            root=checkout.top,
+            settings=replace(settings, sizes="off", offline=True),
+            mode="rewrite",
+            allow_staged=True,
+            only=only,
+        )
+    )
+    for finding in result.plan.findings:
+        if finding.status == "would-apply":
+            typer.echo(f"{finding.place}: {finding.rule}: {finding.message}")
+    if result.plan.changes:
+        raise typer.Exit(1)
+
+
+def _inside(path: Path, root: Path) -> str:
+    from mega_optimizer.errors import UserError
+
+    absolute = path.absolute()
+    if not absolute.is_relative_to(root):
+        raise UserError(f"{path} does not lie in {root}")
+    return absolute.relative_to(root).as_posix()

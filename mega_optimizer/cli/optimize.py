@@ -1,0 +1,178 @@
+"""``mega-optimize [REPO]``: rewrite, print the diff, or check."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mega_optimizer.pipeline import Mode, Request, Result
+
+
+def optimize(
+    repository: Annotated[
+        Path, typer.Argument(metavar="[REPO]", help="The repository to optimize.")
+    ] = Path(),
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Print the unified diff; write nothing.")
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Write nothing; exit with 1 if something would change."),
+    ] = False,
+    level: Annotated[
+        Literal["safe", "review"] | None,
+        typer.Option(help="The least certain rules to apply (default: safe)."),
+    ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE", help="Run only these rules or categories."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="RULE", help="Leave out these rules or categories.")
+    ] = None,
+    service: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Change only these services.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave these files alone (as in .gitignore)."),
+    ] = None,
+    sizes: Annotated[
+        Literal["auto", "estimate", "off"] | None,
+        typer.Option(help="How to find image sizes (default: auto)."),
+    ] = None,
+    output_format: Annotated[
+        Literal["text", "json"], typer.Option("--format", help="How to print the result.")
+    ] = "text",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the result there, not to stdout.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask a package index.")] = False,
+    stale_locks: Annotated[
+        bool,
+        typer.Option("--stale-locks", help="Apply fixes whose lock file cannot be refreshed."),
+    ] = False,
+    allow_dirty: Annotated[
+        bool,
+        typer.Option("--allow-dirty", help="Write files with uncommitted changes, or without git."),
+    ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Do not reuse answers of the package index.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a file could not be read.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every place and reason.")
+    ] = False,
+) -> None:
+    """Rewrite the working tree of REPO: tracked files without uncommitted changes only."""
+    from mega_optimizer.config import read_settings
+    from mega_optimizer.pipeline import Request, run
+
+    settings = read_settings(repository).overridden(
+        level=level,
+        select=_listed(select),
+        ignore=_listed(ignore),
+        services=_listed(service),
+        exclude=_listed(exclude),
+        sizes=sizes,
+        offline=offline,
+        stale_locks=stale_locks,
+    )
+    mode: Mode = "diff" if diff else "check" if check else "rewrite"
+    request = Request(
+        root=repository,
+        settings=settings,
+        mode=mode,
+        allow_dirty=allow_dirty,
+        use_cache=not no_cache,
+    )
+    result = _with_progress(request, run)
+    _write(result, output_format, output, verbose)
+    if (check and result.plan.changes) or (strict and result.plan.problems):
+        raise typer.Exit(1)
+
+
+def _listed(given: Iterable[str] | None) -> tuple[str, ...]:
+    """Split ``a,b`` and repeated options into single values."""
+    return tuple(part for each in given or () for part in each.split(",") if part)
+
+
+def _with_progress(request: Request, run: Callable[[Request], Result]) -> Result:
+    """Run ``request``, naming the step on stderr while it lasts, on a terminal only."""
+    if not sys.stderr.isatty():
+        return run(request)
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        return run(replace(request, progress=lambda step: status.update(step)))
+
+
+def _write(result: Result, output_format: str, output: Path | None, verbose: bool) -> None:
+    if output_format == "json":
+        from mega_optimizer.report.machine import as_json
+
+        _emit(as_json(result), output)
+        return
+    if result.mode == "diff":
+        from mega_optimizer.report.diff import diff_of
+
+        _emit(diff_of(result.plan.changed()), output)
+        _report(result, None, verbose)
+    else:
+        _report(result, output, verbose)
+
+
+def _emit(text: str, output: Path | None) -> None:
+    content = text.encode("utf-8", "surrogateescape")
+    if output is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    else:
+        _save(output, content)
+
+
+def _save(output: Path, content: bytes) -> None:
+    from mega_optimizer.errors import UserError
+
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _report(result: Result, output: Path | None, verbose: bool) -> None:
+    """Print the report: to stdout, to ``output``, or beside a diff to stderr."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    from mega_optimizer.report.terminal import print_result
+
+    if output is not None:
+        text = StringIO()
+        print_result(result, Console(file=text, width=PLAIN_WIDTH), verbose)
+        _save(output, text.getvalue().encode("utf-8", "surrogateescape"))
+        return
+    console = Console(stderr=result.mode == "diff", highlight=False)
+    if not console.is_terminal:
+        console = Console(stderr=result.mode == "diff", highlight=False, width=PLAIN_WIDTH)
+    print_result(result, console, verbose)
+    for warning in result.warnings:
+        typer.echo(f"mega-optimize: {warning}", err=True)
+
+
+# The width of a report that no terminal limits.
+PLAIN_WIDTH = 120
+
+if TYPE_CHECKING:
+    from collections.abc import Callable

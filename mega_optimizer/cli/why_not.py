@@ -1,0 +1,77 @@
+"""``mega-optimize why-not PATH``: for each rule, why it changes nothing in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mega_optimizer.engine.plan import Plan
+    from mega_optimizer.rules import Rule
+
+
+def why_not(
+    path: Annotated[Path, typer.Argument(help="A file of the repository.")],
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            "--repository", help="The repository (default: the git checkout around PATH)."
+        ),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask a package index.")] = False,
+) -> None:
+    """Say for each rule what it would change in PATH, or why it changes nothing there."""
+    from mega_optimizer.config import read_settings
+    from mega_optimizer.errors import UserError
+    from mega_optimizer.pipeline import Request, run
+
+    absolute = path.absolute()
+    if not absolute.is_file():
+        raise UserError(f"{path} is not a file")
+    root = (repository or _checkout_around(absolute)).absolute()
+    if not absolute.is_relative_to(root):
+        raise UserError(f"{path} does not lie in {root}")
+    inside = absolute.relative_to(root).as_posix()
+    settings = read_settings(root).overridden(level="review", sizes="off", offline=offline)
+    result = run(Request(root=root, settings=settings))
+    typer.echo("\n".join(_answers(result.plan, result.rules, inside)))
+
+
+def _checkout_around(path: Path) -> Path:
+    from mega_optimizer.repository.git_index import find_checkout
+
+    checkout = find_checkout(path.parent)
+    return checkout.top if checkout else path.parent
+
+
+def _answers(plan: Plan, rules: tuple[Rule, ...], path: str) -> Iterator[str]:
+    problems = [problem for problem in plan.problems if problem.path == path]
+    yield from (f"{path}: {problem.code}: {problem.message}" for problem in problems)
+    owners = [
+        service.name
+        for service in plan.repository.services
+        if path in (service.dockerfile, *service.manifests, *service.modules)
+    ]
+    if not owners:
+        yield f"{path} belongs to no service, so no rule looks at it"
+        return
+    yield f"{path} belongs to {', '.join(owners)}"
+    for rule in rules:
+        yield f"{rule.id} ({rule.level})"
+        found = [each for each in plan.findings if each.rule == rule.id and each.place.path == path]
+        for finding in found:
+            told = finding.message if finding.status == "would-apply" else finding.reason
+            code = f" {finding.code}" if finding.code else ""
+            yield f"  line {finding.place.line}: {finding.status}{code}: {told or finding.message}"
+        if found:
+            continue
+        touching = [each for each in plan.changes if each.rule == rule.id and path in each.paths]
+        if touching:
+            yield "  would change it along with a finding in another file"
+        for service in owners if not touching else ():
+            idle = plan.idle.get((rule.id, service), "nothing to do was found in this file")
+            yield f"  {service}: {idle}"

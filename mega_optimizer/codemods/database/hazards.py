@@ -1,0 +1,170 @@
+"""What else in a service makes one shared engine differ from an engine per request."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mega_optimizer.codemods.database.constants import strings
+from mega_optimizer.codemods.finding import Skip
+from mega_optimizer.codemods.request_paths import users
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mega_optimizer.codemods.context import Context
+    from mega_optimizer.codemods.database.constants import Inputs
+    from mega_optimizer.codemods.program import Definition, Program
+    from mega_optimizer.repository.place import Place
+    from mega_optimizer.repository.python import Call, PythonFacts
+
+# SQL that leaves something behind in a connection, which the next request would find.
+SESSION_STATE = (
+    rb"[\"'\s(](?:SET|set)\s+(?:SESSION|ROLE|role|search_path|TIME ZONE|time zone)\b"
+    rb"|CREATE\s+(?:GLOBAL\s+|LOCAL\s+)?TEMP|\bLISTEN\s+\w|pg_advisory_lock|[\"'\s]set_config\("
+)
+EVENT_LOOPS = (
+    rb"asyncio\.run\b|run_until_complete|new_event_loop|async_to_sync|anyio\.run\b"
+    rb"|\b[Cc]elery\b|nest_asyncio"
+)
+ASYNC_TESTS = rb"TestClient|asyncio|anyio|AsyncClient"
+DELETIONS = frozenset({"remove", "unlink", "rmtree"})
+PATCHING = frozenset(
+    {
+        "setenv", "delenv", "setattr", "setitem", "delitem", "patch", "object", "dict",
+        "multiple", "override_settings", "reload", "update", "setdefault", "pop", "putenv",
+    }
+)  # fmt: skip
+TEST_SETTINGS = ("pytest.ini", "pyproject.toml", "setup.cfg", "tox.ini", ".env.test")
+
+
+def hazard(
+    context: Context, program: Program, call: Call, inputs: Inputs, place: Place
+) -> Skip | None:
+    """Return why the service as a whole forbids sharing the engine that ``call`` makes."""
+    if _may_be_sqlite(program, inputs):
+        return Skip(place, "sqlite", "the URL is SQLite, or falls back to it")
+    path = next(program.containing(SESSION_STATE, program.product), None)
+    if path is not None:
+        reason = f"{path} leaves state in a connection, which the next request would find"
+        return Skip(place, "session-state", reason)
+    listener = next(_listeners(program), None)
+    if listener is not None:
+        return Skip(place, "event-listeners", f"{listener} attaches listeners to engines")
+    rebound = _rebound(program, inputs)
+    if rebound is not None:
+        return Skip(place, "arguments-not-constant", f"{rebound} assigns what the URL is made of")
+    if call.text.endswith("create_async_engine"):
+        loops = [
+            *program.containing(EVENT_LOOPS, program.product),
+            *program.containing(ASYNC_TESTS, program.tests),
+        ]
+        if loops:
+            reason = f"an async engine belongs to one event loop, {loops[0]} runs several"
+            return Skip(place, "several-event-loops", reason)
+    return _tests_object(context, program, inputs, place)
+
+
+def _may_be_sqlite(program: Program, inputs: Inputs) -> bool:
+    if any("sqlite" in text for text in inputs.texts):
+        return True
+    for path in program.containing(rb"sqlite", program.product):
+        facts = program.facts(path)
+        for each in facts.assignments if facts else ():
+            word = each.target.rpartition(".")[2]
+            if word in inputs.words and any("sqlite" in text for text in strings(each.value)):
+                return True
+    return False
+
+
+def _listeners(program: Program) -> Iterator[str]:
+    """Yield modules in which a function, not the module itself, listens to engines."""
+    pattern = rb"listens_for|event\.listen\b|SQLAlchemyInstrumentor"
+    for path in program.containing(pattern, program.product):
+        facts = program.facts(path)
+        for call in facts.calls if facts else ():
+            if call.scope and re.search(pattern, call.text.encode()):
+                yield path
+
+
+def _rebound(program: Program, inputs: Inputs) -> str | None:
+    """Return a module whose functions write to a setting or variable that the URL is made of."""
+    words = [word for word in inputs.words if word]
+    if not words:
+        return None
+    alternatives = b"|".join(re.escape(word.encode()) for word in words)
+    pattern = rb"\b(" + alternatives + rb")\b[\"'\]]*\s*=[^=]"
+    for path in program.containing(pattern, program.product):
+        facts = program.facts(path)
+        for store in facts.stores if facts else ():
+            written = store.key if store.key is not None else store.text.rpartition(".")[2]
+            if store.scope and written in words and not store.text.startswith("self."):
+                return path
+        if facts and any(not f.global_names.isdisjoint(words) for f in facts.functions):
+            return path
+    return None
+
+
+def _tests_object(context: Context, program: Program, inputs: Inputs, place: Place) -> Skip | None:
+    words = {word.lower() for word in inputs.words} | {"create_engine", "create_async_engine"}
+    for path in program.tests:
+        facts = program.facts(path)
+        if facts is None:
+            continue
+        if any(_varies(call, words) for call in facts.calls) or any(
+            store.scope and str(store.key or store.text.rpartition(".")[2]).lower() in words
+            for store in facts.stores
+        ):
+            return Skip(place, "tests-vary-url", f"{path} changes what the engine is made of")
+        if _uses_memory_database(facts):
+            return Skip(place, "sqlite", f"{path} puts an in-memory SQLite in its place")
+        content = context.read(path)
+        deletes = any(call.text.rpartition(".")[2] in DELETIONS for call in facts.calls)
+        if deletes and isinstance(content, bytes) and b"sqlite" in content:
+            reason = f"{path} deletes database files that a shared engine would hold open"
+            return Skip(place, "tests-delete-database", reason)
+    for name in TEST_SETTINGS:
+        path = f"{context.service.root}/{name}".lstrip("/")
+        content = context.read(path) if path in context.files else b""
+        if isinstance(content, bytes) and re.search(rb":memory:|sqlite://(?:[\s\"']|$)", content):
+            return Skip(place, "sqlite", f"{path} puts an in-memory SQLite in its place")
+    return None
+
+
+def _varies(call: Call, words: set[str]) -> bool:
+    last = call.text.rpartition(".")[2]
+    if last not in PATCHING:
+        return False
+    if last == "reload":
+        return True
+    if last in ("update", "setdefault", "pop") and "environ" not in call.text:
+        return False
+    if not call.scope and last == "setdefault":
+        return False  # a module-level default holds for the whole run
+    named = {text.rpartition(".")[2].lower() for text in strings(call.value)}
+    named |= {(each.keyword or "").lower() for each in call.arguments}
+    clears = last == "dict" and any("environ" in each.value.text for each in call.arguments)
+    return not named.isdisjoint(words) or (clears and call.argument("clear") is not None)
+
+
+def _uses_memory_database(facts: PythonFacts) -> bool:
+    stored = [store.value for store in facts.stores if "environ" in store.text and store.value]
+    passed = [call.value for call in facts.calls if "environ" in call.text]
+    return any(
+        ":memory:" in text or text in ("sqlite://", "sqlite:///")
+        for value in (*stored, *passed)
+        for text in strings(value)
+    )
+
+
+def disposes(program: Program, definition: Definition) -> bool:
+    """Whether a function that gets its engine from ``definition`` disposes of one."""
+    for user in users(program, definition):
+        facts = program.facts(user.path) if user is not None else None
+        if (
+            user is not None
+            and facts is not None
+            and any(c.scope == user.name and c.text.endswith(".dispose") for c in facts.calls)
+        ):
+            return True
+    return False

@@ -1,0 +1,236 @@
+"""Turn functions that make engines into users of one cached engine.
+
+A function that does nothing but make the engine is cached itself; elsewhere the call moves into a
+cached function of its own, just above.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import libcst as cst
+
+from mega_optimizer.codemods.finding import Skip
+from mega_optimizer.codemods.imports import ensure_import
+from mega_optimizer.codemods.python import replace_calls, with_keyword
+from mega_optimizer.repository.place import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mega_optimizer.repository.python import Call, PythonFacts, Value
+
+HELPERS = ("_engine", "_shared_engine", "_get_engine")
+PRE_PING = ("pool_pre_ping", "pool_recycle")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The tree with the engine shared, and the first call that it shares."""
+
+    tree: cst.Module
+    first: Call
+
+
+def share_engines(
+    tree: cst.Module, facts: PythonFacts, calls: list[Call]
+) -> tuple[Shared | None, list[Skip]]:
+    """Rewrite the functions around ``calls``; what cannot be moved is skipped."""
+    skips: list[Skip] = []
+    factories: list[Call] = []
+    moved: list[Call] = []
+    for call in calls:
+        if _is_factory(tree, facts, call):
+            factories.append(call)
+            continue
+        objection = _cannot_move(tree, facts, call)
+        if objection is None and moved and call.value != moved[0].value:
+            objection = Skip(_place(facts, call), "several-engines", "makes another engine")
+        if objection is None:
+            moved.append(call)
+        else:
+            skips.append(objection)
+    done = [*factories, *moved]
+    if not done:
+        return None, skips
+    first = min(done, key=lambda call: call.line)
+    start = min(_function_line(facts, call) for call in done)
+    cached = ensure_import(tree, facts, "functools", "lru_cache", start)
+    helper = next((name for name in HELPERS if name not in facts.bound_names), None)
+    if isinstance(cached, Skip):
+        return None, [*skips, cached]
+    if moved and helper is None:
+        return None, [*skips, Skip(_place(facts, first), "name-taken", "no name is free for it")]
+    result, decorator_name = cached
+    decorator = cast("cst.Decorator", cst.Decorator(_call(decorator_name, maxsize="1")))
+    replaced: dict[Call, Callable[[cst.Call], cst.BaseExpression]] = {
+        call: _with_pre_ping for call in factories
+    }
+    bodies: list[cst.Call] = []
+
+    def move(node: cst.Call) -> cst.Call:
+        bodies.append(node)
+        return _call(cast("str", helper))
+
+    replaced.update({call: move for call in moved})
+    changed = replace_calls(result, replaced)
+    if changed is None:
+        reason = "the call could not be found again in the tree"
+        return None, [*skips, Skip(_place(facts, first), "not-found-again", reason)]
+    for call in factories:
+        changed = _decorated(changed, call.scope, decorator)
+    if moved:
+        definition = _helper(facts, cast("str", helper), bodies[0], decorator, moved[0])
+        changed = _inserted_above(changed, {_root(call) for call in moved}, definition)
+    return Shared(changed, first), skips
+
+
+def _place(facts: PythonFacts, call: Call) -> Place:
+    return Place(facts.path, call.line, call.column)
+
+
+def _root(call: Call) -> str:
+    return call.scope.partition(".")[0]
+
+
+def _function_line(facts: PythonFacts, call: Call) -> int:
+    lines = [each.line for each in (*facts.functions, *facts.classes) if each.path == _root(call)]
+    return min([*lines, call.line])
+
+
+def _call(name: str, **arguments: str) -> cst.Call:
+    text = ", ".join(f"{key}={value}" for key, value in arguments.items())
+    return cast("cst.Call", cst.parse_expression(f"{name}({text})"))
+
+
+def _with_pre_ping(call: cst.Call) -> cst.Call:
+    given = {arg.keyword.value for arg in call.args if arg.keyword}
+    if not given.isdisjoint(PRE_PING):
+        return call
+    return with_keyword(call, PRE_PING[0], cst.Name("True"), column=len("    return ") + 1)
+
+
+def _is_factory(tree: cst.Module, facts: PythonFacts, call: Call) -> bool:
+    """Whether the function does nothing but make the engine and return it."""
+    function = facts.function(call.scope)
+    definition = _top_level(tree, call.scope)
+    if (
+        function is None
+        or not isinstance(definition, cst.FunctionDef)
+        or function.parameters
+        or function.decorators
+        or function.is_async
+        or function.is_generator
+        or len(function.returns) != 1
+        or not all(_is_plain(each) for each in definition.body.body)
+    ):
+        return False
+    returned = function.returns[0]
+    engine = next(
+        (
+            each.target
+            for each in facts.assignments
+            if each.scope == call.scope and each.value == call.value
+        ),
+        None,
+    )
+    return returned == call.value or (returned is not None and returned.text == engine)
+
+
+def _is_plain(statement: cst.BaseStatement | cst.BaseSmallStatement) -> bool:
+    if not isinstance(statement, cst.SimpleStatementLine):
+        return False
+    return all(
+        isinstance(each, cst.Assign | cst.AnnAssign | cst.Return)
+        or (isinstance(each, cst.Expr) and isinstance(each.value, cst.SimpleString))
+        for each in statement.body
+    )
+
+
+def _top_level(tree: cst.Module, name: str) -> cst.BaseStatement | None:
+    found = [
+        each
+        for each in tree.body
+        if isinstance(each, cst.FunctionDef | cst.ClassDef) and each.name.value == name
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _cannot_move(tree: cst.Module, facts: PythonFacts, call: Call) -> Skip | None:
+    place = _place(facts, call)
+    if _top_level(tree, _root(call)) is None:
+        return Skip(place, "shape-not-known", f"{_root(call)} is not defined at the top level")
+    outer = call.scope.rpartition(".")[0]
+    if outer and not any(each.path == outer for each in facts.classes):
+        return Skip(place, "shape-not-known", "stands in a function within a function")
+    if any(facts.resolve(text) != name for text, name in _names(call.value)):
+        return Skip(place, "shape-not-known", "uses names that only its function knows")
+    return None
+
+
+def _names(value: Value) -> Iterator[tuple[str, str | None]]:
+    if value.text and not value.text.startswith(".") and value.name is not None:
+        if not value.name.startswith("builtins."):
+            yield value.text, value.name
+    elif value.kind == "name":
+        yield value.text, ""
+    for each in value.arguments:
+        yield from _names(each.value)
+
+
+def _decorated(tree: cst.Module, name: str, decorator: cst.Decorator) -> cst.Module:
+    body = [
+        each.with_changes(decorators=[decorator])
+        if isinstance(each, cst.FunctionDef) and each.name.value == name
+        else each
+        for each in tree.body
+    ]
+    return tree.with_changes(body=body)
+
+
+def _helper(
+    facts: PythonFacts, name: str, call: cst.Call, decorator: cst.Decorator, made: Call
+) -> cst.FunctionDef:
+    blank = cst.EmptyLine(indent=False)
+    kind = "AsyncEngine" if made.text.endswith("create_async_engine") else "Engine"
+    annotation = next(
+        (
+            each.bound
+            for each in facts.imports
+            if each.target.startswith("sqlalchemy.")
+            and each.target.endswith(f".{kind}")
+            and facts.bindings.get(each.bound) == each.target
+        ),
+        None,
+    )
+    returned = cst.Return(_with_pre_ping(call))
+    return cst.FunctionDef(
+        name=cst.Name(name),
+        params=cst.Parameters(),
+        body=cst.IndentedBlock([cst.SimpleStatementLine([returned])]),
+        decorators=[decorator],
+        returns=cst.Annotation(cst.Name(annotation)) if annotation else None,
+        leading_lines=[blank, blank],
+    )
+
+
+def _inserted_above(tree: cst.Module, names: set[str], definition: cst.FunctionDef) -> cst.Module:
+    body: list[cst.BaseStatement] = []
+    missing = True
+    for each in tree.body:
+        defines = isinstance(each, cst.FunctionDef | cst.ClassDef) and each.name.value in names
+        if missing and defines:
+            missing = False
+            body += [definition, _set_apart(cast("cst.FunctionDef", each))]
+        else:
+            body.append(cast("cst.BaseStatement", each))
+    return tree.with_changes(body=body)
+
+
+def _set_apart(definition: cst.FunctionDef) -> cst.FunctionDef:
+    """Return ``definition`` with at least two empty lines above it."""
+    leading = list(definition.leading_lines)
+    blank = cst.EmptyLine(indent=False)
+    above = next((i for i, each in enumerate(leading) if each.comment), len(leading))
+    return definition.with_changes(leading_lines=[*[blank] * (2 - above), *leading])

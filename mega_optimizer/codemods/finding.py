@@ -1,0 +1,66 @@
+"""What a codemod answers: fixes made of byte-range edits, and skips with their reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mega_optimizer.repository.place import Place
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Edit:
+    """Replace the bytes ``start:end`` of ``path`` by ``replacement``.
+
+    Offsets are bytes of the snapshot that the codemod saw. A file that does not exist yet is
+    created by an edit of ``0:0``.
+    """
+
+    path: str
+    start: int
+    end: int
+    replacement: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """All edits of one finding, across files. It lands whole or not at all.
+
+    ``requires`` are requirements (PEP 508) that the service must declare for the edits to hold;
+    the engine turns them into edits of the manifest that a person would edit: the one that
+    declares the package ``beside``.
+    """
+
+    place: Place
+    message: str
+    edits: tuple[Edit, ...] = ()
+    requires: tuple[str, ...] = ()
+    beside: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A place where the rule would apply, but a precondition could not be shown."""
+
+    place: Place
+    code: str
+    reason: str
+
+
+Outcome = Fix | Skip
+
+
+def apply_edits(content: bytes, edits: Iterable[Edit]) -> bytes:
+    """Return ``content`` with ``edits`` (all of one path, none overlapping) applied."""
+    parts: list[bytes] = []
+    position = 0
+    for edit in sorted(set(edits)):
+        if edit.start < position:
+            raise ValueError(f"{edit.path}: edits overlap at byte {edit.start}")
+        parts += [content[position : edit.start], edit.replacement]
+        position = edit.end
+    parts.append(content[position:])
+    return b"".join(parts)

@@ -1,0 +1,118 @@
+"""The Python modules of a service as one program: where a name of one module is defined."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mega_optimizer.repository.place import Problem
+from mega_optimizer.repository.python import is_test
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mega_optimizer.codemods.context import Context
+    from mega_optimizer.repository.python import PythonFacts
+
+REEXPORTS = 5  # how many modules a name may be handed through
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Definition:
+    """The dotted ``name`` of what the module at ``path`` defines; ``""`` is the module itself."""
+
+    path: str
+    name: str
+
+
+class Program:
+    """The modules of one service; each is read only when it is asked for."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.product = tuple(p for p in context.service.modules if not is_test(p))
+        self.tests = tuple(p for p in context.service.modules if is_test(p))
+
+    def facts(self, path: str) -> PythonFacts | None:
+        """Return the facts of a module, None where it cannot be understood."""
+        facts = self._context.python(path)
+        return None if isinstance(facts, Problem) else facts
+
+    def containing(self, pattern: bytes, paths: tuple[str, ...]) -> Iterator[str]:
+        """Yield those of ``paths`` whose bytes match the regular expression ``pattern``."""
+        wanted = re.compile(pattern)
+        for path in paths:
+            content = self._context.read(path)
+            if isinstance(content, bytes) and wanted.search(content):
+                yield path
+
+    @cached_property
+    def _by_suffix(self) -> dict[str, list[str]]:
+        """Modules by every dotted suffix of their path: source roots are not known."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for path in self._context.service.modules:
+            parts = path.removesuffix(".py").removesuffix("/__init__").split("/")
+            for start in range(len(parts)):
+                found[".".join(parts[start:])].append(path)
+        return found
+
+    def module(self, dotted: str, importer: str) -> str | None:
+        """Return the path of the module ``dotted`` as seen from ``importer``, else None."""
+        if dotted.startswith("."):
+            return self._relative(dotted, importer)
+        candidates = self._by_suffix.get(dotted, [])
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        nearness = [_shared_folders(each, importer) for each in candidates]
+        best = max(nearness)
+        nearest = [c for c, n in zip(candidates, nearness, strict=True) if n == best]
+        return nearest[0] if len(nearest) == 1 else None
+
+    def _relative(self, dotted: str, importer: str) -> str | None:
+        name = dotted.lstrip(".")
+        folders = importer.split("/")[: -(len(dotted) - len(name))]
+        base = "/".join([*folders, *(name.split(".") if name else [])])
+        choices = (f"{base}.py", f"{base}/__init__.py", "__init__.py" if not base else "")
+        return next((each for each in choices if each in self._context.service.modules), None)
+
+    def definition(self, path: str, name: str | None) -> Definition | None:
+        """Return where the resolved ``name`` of the module at ``path`` is defined.
+
+        Names are those of :class:`PythonFacts`; re-exports are followed. None for what other
+        packages define, and where it cannot be told.
+        """
+        for _ in range(REEXPORTS):
+            if name is None:
+                return None
+            if name.startswith(":"):
+                return Definition(path, name[1:])
+            found = self._split(path, name)
+            if found is None or not found.name:
+                return found
+            facts = self.facts(found.path)
+            resolved = facts.resolve(found.name) if facts else None
+            if resolved is None:
+                return None
+            path, name = found.path, resolved
+        return None
+
+    def _split(self, path: str, name: str) -> Definition | None:
+        dots = len(name) - len(name.lstrip("."))
+        parts = name[dots:].split(".")
+        for end in range(len(parts), -1 if dots else 0, -1):
+            module = self.module("." * dots + ".".join(parts[:end]), path)
+            if module is not None:
+                return Definition(module, ".".join(parts[end:]))
+        return None
+
+
+def _shared_folders(one: str, other: str) -> int:
+    count = 0
+    for left, right in zip(one.split("/"), other.split("/"), strict=False):
+        if left != right:
+            break
+        count += 1
+    return count

@@ -1,0 +1,81 @@
+"""Install uvloop and httptools beside Uvicorn, which picks both up by itself.
+
+``--loop auto`` and ``--http auto`` are Uvicorn's defaults and look for these packages at start-up
+(https://www.uvicorn.org/settings/).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mega_optimizer.codemods.finding import Fix, Skip
+from mega_optimizer.repository.place import Place, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mega_optimizer.codemods.context import Context
+    from mega_optimizer.codemods.finding import Outcome
+    from mega_optimizer.repository.dependencies.model import Dependencies
+    from mega_optimizer.repository.python import Call
+
+# Floors and markers are those that uvicorn[standard] itself declares (uvicorn 0.54.0 metadata).
+REQUIREMENTS = {
+    "uvloop": (
+        "uvloop>=0.15.1; sys_platform != 'win32' and sys_platform != 'cygwin' "
+        "and platform_python_implementation != 'PyPy'"
+    ),
+    "httptools": "httptools>=0.6.3",
+}
+# Extras that bring both packages along: (package, extra).
+BRING_BOTH = (("uvicorn", "standard"), ("fastapi", "standard"), ("fastapi", "all"))
+
+
+def find(context: Context) -> Iterator[Outcome]:
+    """Yield one fix for a service that serves with Uvicorn and lacks one of the two packages."""
+    dependencies = context.dependencies
+    declared = dependencies.declared("uvicorn")
+    if not declared or _comes_with_an_extra(dependencies):
+        return
+    missing = [name for name in REQUIREMENTS if name not in dependencies]
+    if not missing:
+        return
+    place = declared[0].place
+    chosen = _place_of_a_choice(context)
+    if chosen:
+        yield Skip(place, "loop-chosen", f"the launch command chooses loop or parser ({chosen})")
+        return
+    yield Fix(
+        place,
+        f"Install {' and '.join(missing)}, which Uvicorn uses when they are there",
+        requires=tuple(REQUIREMENTS[name] for name in missing),
+        beside="uvicorn",
+    )
+
+
+def _comes_with_an_extra(dependencies: Dependencies) -> bool:
+    return any(
+        extra in declaration.extras
+        for package, extra in BRING_BOTH
+        for declaration in dependencies.declared(package)
+    )
+
+
+def _place_of_a_choice(context: Context) -> Place | None:
+    """Return where ``--loop``/``--http`` or their keywords are given another value than auto."""
+    for site in context.service.launch:
+        if any(site.option(option) not in (None, "auto") for option in ("--loop", "--http")):
+            return site.place
+    for path in context.modules(b"uvicorn"):
+        facts = context.python(path)
+        if isinstance(facts, Problem):
+            continue
+        for call in facts.calls:
+            if call.name in ("uvicorn.run", "uvicorn.Config") and _chooses(call):
+                return Place(path, call.line)
+    return None
+
+
+def _chooses(call: Call) -> bool:
+    given = [call.argument(keyword) for keyword in ("loop", "http")]
+    return call.unpacks or any(value and value.constant != "auto" for value in given)

@@ -1,0 +1,1 @@
+"""Run rules over the services of a repository in a workspace, and apply what they decide."""

@@ -1,0 +1,38 @@
+"""The preconditions of a rule that its rule.yaml names: forbidden traits and versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mega_optimizer.repository.dependencies.allowed import holds
+
+if TYPE_CHECKING:
+    from mega_optimizer.codemods.context import Context
+    from mega_optimizer.engine.resolve import Resolver
+    from mega_optimizer.rules import Rule
+
+
+def closed_gate(rule: Rule, context: Context, resolver: Resolver | None) -> tuple[str, str] | None:
+    """Return (skip code, reason) where a precondition does not hold or is not known, else None."""
+    for name in rule.not_traits:
+        trait = context.service.trait(name)
+        if trait:
+            return f"has-{name}", f"the service uses {name} ({trait.place})"
+    for package, wanted in rule.versions:
+        closed = _wrong_version(context, resolver, package, wanted)
+        if closed:
+            return closed
+    return None
+
+
+def _wrong_version(
+    context: Context, resolver: Resolver | None, package: str, wanted: str
+) -> tuple[str, str] | None:
+    from packaging.specifiers import SpecifierSet
+
+    resolve = resolver.resolve if resolver else None
+    verdict = holds(context.dependencies, package, SpecifierSet(wanted), resolve)
+    if verdict.answer == "holds":
+        return None
+    code = "version-excluded" if verdict.answer == "fails" else "version-unknown"
+    return code, f"needs {package} {wanted}: {verdict.why}"

@@ -1,0 +1,383 @@
+"""Run rules over services in a workspace: what is fixed, what is skipped, and why.
+
+Rules run one after another; each sees what the earlier ones made. A rule runs in rounds until it
+finds nothing more to do, so a plan that ends has shown that its rules are idempotent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any, Literal
+
+from mega_optimizer.codemods.context import Context
+from mega_optimizer.codemods.finding import Fix, Skip, apply_edits
+from mega_optimizer.engine.fingerprint import fingerprints
+from mega_optimizer.engine.gate import closed_gate
+from mega_optimizer.engine.owners import owners_of
+from mega_optimizer.engine.requirements import with_requirements
+from mega_optimizer.engine.suppressions import suppressions
+from mega_optimizer.engine.workspace import Workspace
+from mega_optimizer.repository.place import Problem
+from mega_optimizer.verify.parse import still_parses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from mega_optimizer.codemods.finding import Edit, Outcome
+    from mega_optimizer.engine.resolve import Resolver
+    from mega_optimizer.repository.files import Files
+    from mega_optimizer.repository.place import Place
+    from mega_optimizer.repository.service import Repository, Service
+    from mega_optimizer.rules import Level, Rule
+
+Status = Literal["applied", "would-apply", "above-level", "skipped", "suppressed", "withdrawn"]
+
+# A rule that still finds work after this many rounds would never end.
+ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to plan. The default is what ``mega-optimize`` does without options.
+
+    ``named`` are the rules that the user selected by name: their level does not hold them back.
+    ``obstacle`` says why a path cannot be written (``None``: it can); in memory nothing is in the
+    way. ``excluded`` says whether a path is left out by configuration; ``only``, where given, names
+    the files in which findings count.
+    """
+
+    level: Level = "safe"
+    named: frozenset[str] = frozenset()
+    services: frozenset[str] = frozenset()
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stale_locks: bool = False
+    resolver: Resolver | None = None
+    obstacle: Callable[[str], tuple[str, str] | None] = lambda path: None
+    excluded: Callable[[str, str], bool] = lambda path, rule: False
+    only: frozenset[str] | None = None
+    propagate_errors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A place where a rule applies or was skipped; ``code`` and ``reason`` say why skipped."""
+
+    rule: str
+    level: Level
+    service: str
+    place: Place
+    status: Status
+    message: str = ""
+    code: str = ""
+    reason: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """All fixes of one rule to one service: ``before`` (``None``: no such file) and ``after``."""
+
+    rule: str
+    level: Level
+    service: str
+    before: Mapping[str, bytes | None]
+    after: Mapping[str, bytes]
+
+    @property
+    def paths(self) -> list[str]:
+        """The files that it changes, sorted."""
+        return sorted(self.after)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The ordered change sets, every finding, what could not be read, and the resulting files.
+
+    ``idle`` says for each rule and service why the rule was not even tried there.
+    """
+
+    repository: Repository
+    findings: tuple[Finding, ...]
+    changes: tuple[ChangeSet, ...]
+    problems: tuple[Problem, ...]
+    result: Workspace
+    idle: Mapping[tuple[str, str], str]
+
+    def changed(self) -> dict[str, tuple[bytes | None, bytes]]:
+        """Return path → (content before, content after) over the whole plan."""
+        total: dict[str, tuple[bytes | None, bytes]] = {}
+        for change in self.changes:
+            for path, after in change.after.items():
+                before = total[path][0] if path in total else change.before[path]
+                total[path] = (before, after)
+        return {path: pair for path, pair in sorted(total.items()) if pair[0] != pair[1]}
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A fix on its way through the guards."""
+
+    service: Service
+    fix: Fix
+    edits: tuple[Edit, ...]
+
+
+def make_plan(
+    files: Files, repository: Repository, rules: Sequence[Rule], options: Options
+) -> Plan:
+    """Run ``rules`` (already in order) over the services and return what they would change."""
+    return _Planner(files, repository, options).run(rules)
+
+
+class _Planner:
+    """The state of one planning run: the snapshot reached and what was found on the way."""
+
+    def __init__(self, files: Files, repository: Repository, options: Options) -> None:
+        self.snapshot = Workspace(files)
+        self.repository = repository
+        self.options = options
+        self.owners = owners_of(repository)
+        self.findings: list[Finding] = []
+        self.changes: list[ChangeSet] = []
+        self.problems: list[Problem] = list(repository.problems)
+        self.idle: dict[tuple[str, str], str] = {}
+
+    def run(self, rules: Sequence[Rule]) -> Plan:
+        for rule in rules:
+            self._run_rule(rule)
+        return Plan(
+            repository=self.repository,
+            findings=tuple(fingerprints(self.findings, self.snapshot.base)),
+            changes=tuple(self.changes),
+            problems=tuple(dict.fromkeys(self.problems)),
+            result=self.snapshot,
+            idle=self.idle,
+        )
+
+    def _run_rule(self, rule: Rule) -> None:
+        start = self.snapshot
+        changes: list[ChangeSet] = []
+        services = [each for each in self.repository.services if self._considers(rule, each)]
+        candidates, found = self._gather(rule, services)
+        for _ in range(ROUNDS):
+            landed, refused = self._land(rule, candidates, changes)
+            found += [*landed, *(finding for finding in refused if finding.code != "conflict")]
+            if not landed:
+                self.findings += found
+                self.changes += changes
+                return
+            again = {finding.service for finding in [*landed, *refused]}
+            services = [service for service in services if service.name in again]
+            candidates, _ = self._gather(rule, services)
+            known = {(each.service, each.place.path, each.message) for each in found if each.code}
+            candidates = [
+                each
+                for each in candidates
+                if (each.service.name, each.fix.place.path, each.fix.message) not in known
+            ]
+        self.snapshot = start
+        ended = {"status": "withdrawn", "code": "not-idempotent", "reason": "it would never end"}
+        self.findings += [
+            replace(each, **ended) if each.status == "would-apply" else each for each in found
+        ]
+
+    def _considers(self, rule: Rule, service: Service) -> bool:
+        if self.options.services and service.name not in self.options.services:
+            self.idle[rule.id, service.name] = "this service was not selected"
+            return False
+        absent = [name for name in rule.traits if service.trait(name) is None]
+        if absent:
+            self.idle[rule.id, service.name] = f"nothing shows that it uses {', '.join(absent)}"
+            return False
+        return True
+
+    def _gather(
+        self, rule: Rule, services: Iterable[Service]
+    ) -> tuple[list[_Candidate], list[Finding]]:
+        """Ask the codemod for its fixes and drop those that a guard excludes."""
+        candidates: list[_Candidate] = []
+        declined: list[Finding] = []
+        for service in services:
+            context = self._context(rule, service)
+            outcomes = self._outcomes(rule, context)
+            if not outcomes:
+                self.idle.setdefault((rule.id, service.name), "nothing to do was found")
+            gate = self._gate(rule, context, outcomes)
+            for outcome in outcomes:
+                finding = self._finding(rule, service, outcome)
+                if isinstance(outcome, Skip) or finding.status == "suppressed":
+                    declined.append(finding)
+                elif gate:
+                    declined.append(_skipped(finding, *gate))
+                elif finding.status == "above-level":
+                    declined.append(finding)
+                else:
+                    candidates.append(_Candidate(service, outcome, outcome.edits))
+        return candidates, declined
+
+    def _context(self, rule: Rule, service: Service) -> Context:
+        given = self.options.parameters.get(rule.id, {})
+        return Context(service, self.snapshot, rule.settings(given))
+
+    def _outcomes(self, rule: Rule, context: Context) -> list[Outcome]:
+        try:
+            return list(dict.fromkeys(rule.find(context)))
+        except Exception as error:
+            # The one boundary around rules: a defect in one costs its findings in one service.
+            if self.options.propagate_errors:
+                raise
+            message = f"{rule.id} failed on service {context.service.name}: {error!r}"
+            where = context.service.dockerfile or context.service.root
+            self.problems.append(Problem(where, "internal-error", message))
+            return []
+
+    def _gate(
+        self, rule: Rule, context: Context, outcomes: Iterable[Outcome]
+    ) -> tuple[str, str] | None:
+        if not any(isinstance(outcome, Fix) for outcome in outcomes):
+            return None
+        return closed_gate(rule, context, self.options.resolver)
+
+    def _finding(self, rule: Rule, service: Service, outcome: Outcome) -> Finding:
+        place = self._place_before_the_plan(outcome.place)
+        finding = Finding(rule.id, rule.level, service.name, place, "would-apply")
+        if isinstance(outcome, Skip):
+            finding = _skipped(finding, outcome.code, outcome.reason)
+        else:
+            finding = replace(finding, message=outcome.message)
+        if self._is_suppressed(rule, outcome.place):
+            return replace(finding, status="suppressed", code="suppressed", reason="by a comment")
+        if self.options.excluded(outcome.place.path, rule.id):
+            return replace(finding, status="suppressed", code="excluded", reason="by configuration")
+        if self.options.only is not None and place.path not in self.options.only:
+            return replace(finding, status="suppressed", code="not-named", reason="not asked for")
+        if isinstance(outcome, Fix) and not self._allows(rule):
+            return replace(finding, status="above-level")
+        return finding
+
+    def _place_before_the_plan(self, place: Place) -> Place:
+        """Return the place in the files as they were scanned: earlier rules may have moved it."""
+        if place.path not in self.snapshot.overlay or place.path not in self.snapshot.base:
+            return place
+        before = self.snapshot.base.read(place.path).splitlines()
+        now = self.snapshot.overlay[place.path].splitlines()
+        shift = 0
+        for _, old, old_end, new, new_end in SequenceMatcher(
+            None, before, now, False
+        ).get_opcodes():
+            if new <= place.line - 1 < new_end:
+                shift = min(old + (place.line - 1 - new), max(old_end - 1, old)) + 1 - place.line
+        last = place.end_line + shift if place.end_line else None
+        return replace(place, line=place.line + shift, end_line=last)
+
+    def _allows(self, rule: Rule) -> bool:
+        if rule.level == "advice":
+            return False
+        return (
+            rule.level == "safe" or self.options.level == "review" or rule.id in self.options.named
+        )
+
+    def _is_suppressed(self, rule: Rule, place: Place) -> bool:
+        if place.path not in self.snapshot:
+            return False
+        comments = suppressions(place.path, self.snapshot.read(place.path))
+        return any(comment.covers(rule.id, place) for comment in comments)
+
+    def _land(
+        self, rule: Rule, candidates: Sequence[_Candidate], changes: list[ChangeSet]
+    ) -> tuple[list[Finding], list[Finding]]:
+        """Lay the fixes that may land over the snapshot; return (landed, refused)."""
+        landed: list[Finding] = []
+        refused: list[Finding] = []
+        accepted: list[_Candidate] = []
+        for candidate in candidates:
+            finding = self._finding(rule, candidate.service, candidate.fix)
+            context = self._context(rule, candidate.service)
+            completed = with_requirements(
+                candidate.fix, context, self.options.resolver, self.options.stale_locks
+            )
+            if isinstance(completed, Skip):
+                refused.append(_skipped(finding, completed.code, completed.reason))
+                continue
+            candidate.edits = completed
+            accepted.append(candidate)
+        base = self.snapshot
+        by_service: dict[str, list[Edit]] = {}
+        taken: dict[str, set[Edit]] = {}
+        for candidate in accepted:
+            finding = self._finding(rule, candidate.service, candidate.fix)
+            why_not = self._hindrance(rule, candidate, accepted, taken)
+            if why_not:
+                refused.append(_skipped(finding, *why_not))
+                continue
+            for edit in candidate.edits:
+                taken.setdefault(edit.path, set()).add(edit)
+            by_service.setdefault(candidate.service.name, []).extend(candidate.edits)
+            landed.append(finding)
+        seen: dict[str, set[Edit]] = {}
+        for service, edits in by_service.items():
+            fresh = [edit for edit in edits if edit not in seen.get(edit.path, set())]
+            for edit in fresh:
+                seen.setdefault(edit.path, set()).add(edit)
+            paths = {edit.path for edit in fresh}
+            if not paths:
+                continue
+            before = {path: _content(self.snapshot, path) for path in paths}
+            after = {path: apply_edits(_content(base, path) or b"", seen[path]) for path in paths}
+            changes.append(ChangeSet(rule.id, rule.level, service, before, after))
+            self.snapshot = self.snapshot.with_changes(after)
+        return landed, refused
+
+    def _hindrance(
+        self,
+        rule: Rule,
+        candidate: _Candidate,
+        accepted: Sequence[_Candidate],
+        taken: Mapping[str, set[Edit]],
+    ) -> tuple[str, str] | None:
+        """Say why the edits of ``candidate`` must not land, else None."""
+        if not candidate.edits:
+            return "no-edit", "the rule made no edit"
+        for path in sorted({edit.path for edit in candidate.edits}):
+            mine = {edit for edit in candidate.edits if edit.path == path}
+            if self.options.excluded(path, rule.id):
+                return "excluded", f"{path} is excluded by configuration"
+            obstacle = self.options.obstacle(path)
+            if obstacle:
+                return obstacle
+            for owner in self.owners.get(path, ()):
+                if owner != candidate.service.name and not _asks_for(owner, mine, accepted):
+                    reason = f"{path} also belongs to service {owner}, to which this does not apply"
+                    return "shared-file", reason
+            if _overlap(mine, taken.get(path, set())):
+                return "conflict", f"another fix of this rule changes the same part of {path}"
+            before = _content(self.snapshot, path)
+            if not still_parses(path, before, apply_edits(before or b"", mine)):
+                return "result-does-not-parse", f"{path} would not parse after the edit"
+        return None
+
+
+def _skipped(finding: Finding, code: str, reason: str) -> Finding:
+    return replace(finding, status="skipped", code=code, reason=reason)
+
+
+def _content(files: Files, path: str) -> bytes | None:
+    return files.read(path) if path in files else None
+
+
+def _asks_for(owner: str, edits: set[Edit], candidates: Iterable[_Candidate]) -> bool:
+    return any(
+        candidate.service.name == owner and edits <= set(candidate.edits)
+        for candidate in candidates
+    )
+
+
+def _overlap(edits: set[Edit], taken: set[Edit]) -> bool:
+    for edit in edits - taken:
+        for other in taken:
+            if edit.start < other.end and other.start < edit.end:
+                return True
+            if edit.start == other.start and (edit.start == edit.end or other.start == other.end):
+                return True
+    return False

@@ -1,0 +1,35 @@
+"""A workspace: the files of a repository with changes laid over them, in memory."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mega_optimizer.repository.files import Files
+
+
+class Workspace:
+    """One snapshot: ``base`` with ``overlay`` (path → content) over it. Never written to disk."""
+
+    def __init__(self, base: Files, overlay: Mapping[str, bytes] | None = None) -> None:
+        self.base = base
+        self.overlay: Mapping[str, bytes] = overlay or {}
+
+    @cached_property
+    def paths(self) -> Sequence[str]:
+        """All paths, sorted."""
+        return sorted({*self.base.paths, *self.overlay}) if self.overlay else self.base.paths
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.overlay or path in self.base
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of ``path``; raises what the base raises."""
+        return self.overlay[path] if path in self.overlay else self.base.read(path)
+
+    def with_changes(self, changes: Mapping[str, bytes]) -> Workspace:
+        """Return a later snapshot; this one stays as it is."""
+        return Workspace(self.base, {**self.overlay, **changes})

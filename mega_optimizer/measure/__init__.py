@@ -1,0 +1,1 @@
+"""Figures with their evidence: image sizes, measured or estimated."""

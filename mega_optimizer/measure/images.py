@@ -1,0 +1,88 @@
+"""The images of the services that a plan changes, before and after."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mega_optimizer.codemods.context import Context
+from mega_optimizer.measure.estimate import (
+    Difference,
+    ImageEstimate,
+    differences,
+    estimate_image,
+    known_difference,
+)
+from mega_optimizer.repository.place import Problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mega_optimizer.engine.plan import Plan
+    from mega_optimizer.engine.resolve import Resolver
+    from mega_optimizer.repository.files import Files
+    from mega_optimizer.repository.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePair:
+    """The image of one service before and after the plan."""
+
+    service: str
+    before: ImageEstimate
+    after: ImageEstimate
+
+    @property
+    def known_difference(self) -> int:
+        """What the registry transfers more or less, in bytes, as far as that is known."""
+        return known_difference(self.before, self.after, "bytes compressed")
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """The parts that differ."""
+        return differences(self.before, self.after)
+
+
+def estimate_images(
+    plan: Plan, files: Files, resolver: Resolver | None, root: Path
+) -> tuple[ImagePair, ...]:
+    """Estimate the images of the services with a Dockerfile that ``plan`` changes.
+
+    Sizes of packages come from lock files, else from what ``resolver`` would install.
+    """
+    changed = {change.service for change in plan.changes}
+    git_bytes = _folder_bytes(root / ".git")
+    return tuple(
+        ImagePair(
+            service.name,
+            _estimate(service, files, resolver, git_bytes),
+            _estimate(service, plan.result, resolver, git_bytes),
+        )
+        for service in plan.repository.services
+        if service.name in changed and service.dockerfile
+    )
+
+
+def _estimate(
+    service: Service, files: Files, resolver: Resolver | None, git_bytes: int | None
+) -> ImageEstimate:
+    context = Context(service, files)
+    resolved = resolver.resolve(context.dependencies) if resolver else None
+    if isinstance(resolved, Problem):
+        resolved = None
+    return estimate_image(context, context.dependencies, resolved, git_bytes)
+
+
+def _folder_bytes(folder: Path) -> int | None:
+    """Return the bytes of all files below ``folder``; None where it is not a readable folder."""
+    if not folder.is_dir() or folder.is_symlink():
+        return None
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(path, name)).st_size
+            except OSError:
+                return None
+    return total

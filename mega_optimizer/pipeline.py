@@ -1,0 +1,244 @@
+"""The way of the data: scan, plan, verify, apply, measure; the result is what reports show."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mega_optimizer.engine.plan import Finding, Options, make_plan
+from mega_optimizer.errors import UserError
+from mega_optimizer.repository.files import UnreadableFile
+from mega_optimizer.repository.git_index import UnreadableRepository, git_state
+from mega_optimizer.repository.scan import open_repository, scan
+from mega_optimizer.rules import load_rules, pick
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from mega_optimizer.config import Settings
+    from mega_optimizer.engine.plan import Plan
+    from mega_optimizer.engine.resolve import Resolver
+    from mega_optimizer.measure.images import ImagePair
+    from mega_optimizer.repository.git_index import GitState
+    from mega_optimizer.repository.index import DiskFiles
+    from mega_optimizer.repository.service import Repository
+    from mega_optimizer.rules import Level, Rule
+
+Mode = Literal["rewrite", "diff", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One run: the target, what is asked of it, and what may be done to it.
+
+    ``only`` limits fixes to findings in these paths (the hook); ``allow_staged`` accepts files
+    that are staged as they are, ``allow_dirty`` any file.
+    """
+
+    root: Path
+    settings: Settings
+    mode: Mode = "diff"
+    allow_dirty: bool = False
+    allow_staged: bool = False
+    use_cache: bool = True
+    only: frozenset[str] | None = None
+    progress: Callable[[str], None] = lambda step: None
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run found, planned and did."""
+
+    root: Path
+    mode: Mode
+    commit: str | None
+    plan: Plan
+    rules: tuple[Rule, ...]
+    images: tuple[ImagePair, ...] = ()
+    written: bool = False
+    warnings: tuple[str, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def run(request: Request) -> Result:
+    """Do what ``request`` asks; raise :class:`UserError` where the target cannot be read."""
+    timings: dict[str, float] = {}
+    settings = request.settings
+    rules = selected_rules(settings)
+    with _timed(timings, "scan_s"):
+        request.progress("reading the repository")
+        files, repository, state = read_target(request.root)
+    if request.mode == "rewrite" and state is None and not request.allow_dirty:
+        raise UserError(
+            f"{request.root} is not a git checkout, so nothing could bring it back: "
+            "use --diff or --check, or --allow-dirty to write all the same"
+        )
+    unknown = sorted(set(settings.services) - {service.name for service in repository.services})
+    if unknown:
+        known = ", ".join(service.name for service in repository.services) or "none"
+        raise UserError(f"no service is called {', '.join(unknown)} (there are: {known})")
+    with _timed(timings, "plan_s"):
+        request.progress("planning")
+        options = _options(request, files, state)
+        plan = make_plan(files, repository, rules, options)
+    with _timed(timings, "verify_s"):
+        request.progress("verifying")
+        plan = _without_restless_rules(plan, files, rules, options)
+    result = Result(
+        root=files.guard.root,
+        mode=request.mode,
+        commit=state.commit if state else None,
+        plan=plan,
+        rules=rules,
+        warnings=() if repository.services else ("no Python service was found",),
+    )
+    with _timed(timings, "measure_s"):
+        if settings.sizes != "off":
+            from mega_optimizer.measure.images import estimate_images
+
+            request.progress("estimating image sizes")
+            result.images = estimate_images(plan, files, options.resolver, result.root)
+    if request.mode == "rewrite" and plan.changes:
+        from mega_optimizer.engine.apply import apply_changes
+
+        request.progress("writing")
+        apply_changes(files.guard, plan.changed())
+        result.written = True
+    result.timings = timings
+    return result
+
+
+def selected_rules(settings: Settings) -> tuple[Rule, ...]:
+    """Return the rules to run, in order; raise for a name that no rule has."""
+    rules = load_rules()
+    for source in (settings.rules, *settings.ignore_paths.values()):
+        pick(rules, [name for name in source if name != "all"])
+    selected = pick(rules, settings.select) if settings.select else rules
+    ignored = pick(rules, settings.ignore)
+    return tuple(rule for rule in rules if rule in selected and rule not in ignored)
+
+
+def read_target(root: Path) -> tuple[DiskFiles, Repository, GitState | None]:
+    """Return the files of ``root``, its services and what git knows; raise :class:`UserError`."""
+    if not root.exists():
+        raise UserError(f"{root} does not exist")
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder; name the folder of a repository")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise UserError(f"{root} cannot be read: permission denied")
+    try:
+        return *open_repository(root), git_state(root)
+    except UnreadableRepository as error:
+        raise UserError(str(error)) from error
+
+
+def _options(request: Request, files: DiskFiles, state: GitState | None) -> Options:
+    settings = request.settings
+    named = {rule.id for rule in pick(load_rules(), settings.select)} if settings.select else set()
+    level: Level = "review" if settings.level == "review" else "safe"
+    return Options(
+        level=level,
+        named=frozenset(named & set(settings.select)),
+        services=frozenset(settings.services),
+        parameters=settings.rules,
+        stale_locks=settings.stale_locks,
+        resolver=_resolver(request),
+        obstacle=_obstacle(request, files, state),
+        excluded=_excluded(settings),
+        only=request.only,
+    )
+
+
+def _resolver(request: Request) -> Resolver:
+    from mega_optimizer.engine.resolve import Resolver, default_cache
+
+    cache = default_cache() if request.use_cache else None
+    return Resolver(offline=request.settings.offline, cache=cache)
+
+
+def _obstacle(
+    request: Request, files: DiskFiles, state: GitState | None
+) -> Callable[[str], tuple[str, str] | None]:
+    """Return a function that says why a path cannot be written."""
+    accepted = {"clean", "staged"} if request.allow_staged else {"clean"}
+
+    def obstacle(path: str) -> tuple[str, str] | None:
+        try:
+            target = files.guard.resolve_for_writing(path)
+        except UnreadableFile as error:
+            return error.code, str(error)
+        if path not in files:
+            exists = target.exists()
+            return (
+                ("untracked-file", f"{path} exists, but git does not track it") if exists else None
+            )
+        if request.mode != "rewrite":
+            return None
+        if not target.stat().st_mode & 0o222 or not os.access(target, os.W_OK):
+            return "read-only-file", f"{path} is read-only"
+        if request.allow_dirty or state is None:
+            return None
+        status = state.status(path)
+        if status in accepted:
+            return None
+        return "uncommitted-changes", f"{path} is {status}: commit it first, or use --allow-dirty"
+
+    return obstacle
+
+
+def _excluded(settings: Settings) -> Callable[[str, str], bool]:
+    from pathspec import GitIgnoreSpec
+
+    everywhere = GitIgnoreSpec.from_lines(settings.exclude)
+    by_path = [
+        (GitIgnoreSpec.from_lines([glob]), frozenset(names))
+        for glob, names in settings.ignore_paths.items()
+    ]
+
+    def excluded(path: str, rule: str) -> bool:
+        names = {"all", rule, rule.split("/")[0]}
+        return everywhere.match_file(path) or any(
+            names & ignored and spec.match_file(path) for spec, ignored in by_path
+        )
+
+    return excluded
+
+
+def _without_restless_rules(
+    plan: Plan, files: DiskFiles, rules: Sequence[Rule], options: Options
+) -> Plan:
+    """Plan a second time upon the result: a rule that would change it again is withdrawn."""
+    if not plan.changes:
+        return plan
+    after = scan(plan.result, files.guard.root.name)
+    again = make_plan(plan.result, after, rules, options)
+    restless = {change.rule for change in again.changes}
+    if not restless:
+        return plan
+    calm = make_plan(
+        files, plan.repository, [rule for rule in rules if rule.id not in restless], options
+    )
+    withdrawn = tuple(
+        _withdrawn(finding)
+        for finding in plan.findings
+        if finding.rule in restless and finding.status == "would-apply"
+    )
+    return replace(calm, findings=(*calm.findings, *withdrawn))
+
+
+def _withdrawn(finding: Finding) -> Finding:
+    reason = "a second run would have changed its result again"
+    return replace(finding, status="withdrawn", code="not-idempotent", reason=reason)
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[name] = round(time.perf_counter() - start, 3)

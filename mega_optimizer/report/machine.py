@@ -1,0 +1,110 @@
+"""The result as JSON: an interface, described by schema.json beside this module."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mega_optimizer import __version__
+
+if TYPE_CHECKING:
+    from mega_optimizer.engine.plan import ChangeSet, Finding
+    from mega_optimizer.measure.images import ImagePair, ImageSize
+    from mega_optimizer.pipeline import Result
+    from mega_optimizer.repository.service import Service
+
+SCHEMA_VERSION = 1
+
+
+def as_json(result: Result) -> str:
+    """Return the result as JSON text; keys are only ever added."""
+    return json.dumps(as_document(result), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_document(result: Result) -> dict[str, Any]:
+    """Return what :func:`as_json` writes, as dictionaries and lists."""
+    plan = result.plan
+    return {
+        "schema": SCHEMA_VERSION,
+        "tool": {"name": "mega-optimize", "version": __version__},
+        "repository": {"path": str(result.root), "commit": result.commit},
+        "services": [_service(service) for service in plan.repository.services],
+        "findings": [_finding(finding, result.written) for finding in plan.findings],
+        "changes": [_change(change) for change in plan.changes],
+        "images": [_image(pair) for pair in result.images],
+        "pull_request": None,
+        "errors": [
+            {
+                "path": problem.path,
+                "line": problem.line,
+                "stage": "plan" if problem.code == "internal-error" else "scan",
+                "code": problem.code,
+                "message": problem.message,
+            }
+            for problem in plan.problems
+        ],
+        "timings": result.timings,
+    }
+
+
+def _service(service: Service) -> dict[str, Any]:
+    return {
+        "name": service.name,
+        "root": service.root,
+        "dockerfile": service.dockerfile,
+        "launch": [
+            {"path": site.place.path, "line": site.place.line, "command": site.command}
+            for site in service.launch
+        ],
+        "traits": [
+            {"name": trait.name, "path": trait.place.path, "line": trait.place.line}
+            for trait in service.traits
+        ],
+    }
+
+
+def _finding(finding: Finding, written: bool) -> dict[str, Any]:
+    status = "applied" if written and finding.status == "would-apply" else finding.status
+    return {
+        "rule": finding.rule,
+        "level": finding.level,
+        "service": finding.service,
+        "path": finding.place.path,
+        "line": finding.place.line,
+        "column": finding.place.column,
+        "end_line": finding.place.end_line or finding.place.line,
+        "fingerprint": finding.fingerprint,
+        "status": status,
+        "code": finding.code or None,
+        "message": finding.message or None,
+        "reason": finding.reason or None,
+    }
+
+
+def _change(change: ChangeSet) -> dict[str, Any]:
+    return {
+        "rule": change.rule,
+        "level": change.level,
+        "service": change.service,
+        "paths": change.paths,
+        "verified": None,
+    }
+
+
+def _image(pair: ImagePair) -> dict[str, Any]:
+    return {
+        "service": pair.service,
+        "before": _size(pair.before),
+        "after": _size(pair.after),
+    }
+
+
+def _size(size: ImageSize) -> dict[str, Any]:
+    return {
+        "bytes_on_disk": size.bytes_on_disk,
+        "bytes_compressed": size.bytes_compressed,
+        "kind": size.kind,
+        "source": size.source,
+        "date": size.date,
+        "unknown": list(size.unknown),
+    }

@@ -1,0 +1,186 @@
+"""The result for a person at a terminal: what changes and where, what was skipped and why."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import Console, RenderableType
+
+    from mega_optimizer.engine.plan import Finding
+    from mega_optimizer.measure.images import ImagePair
+    from mega_optimizer.pipeline import Result
+    from mega_optimizer.repository.place import Problem
+    from mega_optimizer.repository.service import Service
+
+# How many services, or places of one reason, are shown before the rest is only counted.
+SHOWN = 12
+PLACES_SHOWN = 4
+
+
+def print_result(result: Result, console: Console, verbose: bool = False) -> None:
+    """Print ``result``; ``verbose`` unfolds every skip and service."""
+    commit = f" at {result.commit[:10]}" if result.commit else ""
+    services = result.plan.repository.services
+    console.print(Text(f"{result.root}{commit}: {_count(len(services), 'service')}", style="bold"))
+    for part in _parts(result, verbose):
+        console.print()
+        console.print(part)
+    console.print()
+    console.print(Text(_closing(result), style="bold"))
+
+
+def _parts(result: Result, verbose: bool) -> Iterator[RenderableType]:
+    findings = result.plan.findings
+    if result.plan.repository.services:
+        yield _services(result.plan.repository.services, verbose)
+    changed = [finding for finding in findings if finding.status == "would-apply"]
+    if changed:
+        yield _section("Changed" if result.written else "Would change", _by_rule(changed, result))
+    held_back = [finding for finding in findings if finding.status == "above-level"]
+    if held_back:
+        title = "Left for you to decide (--level review applies them)"
+        yield _section(title, _by_rule(held_back, result))
+    withdrawn = [finding for finding in findings if finding.status == "withdrawn"]
+    if withdrawn:
+        yield _section("Withdrawn", _reasons(withdrawn, verbose))
+    skipped = [finding for finding in findings if finding.status == "skipped"]
+    if skipped:
+        yield _section("Skipped, because", _reasons(skipped, verbose))
+    suppressed = [each for each in findings if each.status == "suppressed"]
+    if suppressed:
+        yield Text(f"Suppressed: {_count(len(suppressed), 'finding')}", style="dim")
+    if result.images:
+        yield _images(result.images)
+    if result.plan.problems:
+        yield _section("Not read", _problems(result.plan.problems, verbose))
+
+
+def _section(title: str, body: RenderableType) -> RenderableType:
+    return Group(Text(title, style="bold"), Padding(body, (0, 0, 0, 2)))
+
+
+def _services(services: Iterable[Service], verbose: bool) -> RenderableType:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    every = list(services)
+    shown = every if verbose else every[:SHOWN]
+    for service in shown:
+        launch = service.launch[0].command if service.launch else "no launch command found"
+        traits = ", ".join(dict.fromkeys(trait.name for trait in service.traits))
+        table.add_row(
+            Text(service.name, style="cyan"),
+            Text(service.dockerfile or service.root or "."),
+            Text(launch, overflow="ellipsis", no_wrap=True),
+            Text(traits, style="dim"),
+        )
+    if len(every) > len(shown):
+        table.add_row(Text(f"and {len(every) - len(shown)} more", style="dim"))
+    return _section("Services", table)
+
+
+def _by_rule(findings: Iterable[Finding], result: Result) -> RenderableType:
+    titles = {rule.id: rule.title for rule in result.rules}
+    grouped: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        grouped[finding.rule, finding.level].append(finding)
+    lines: list[RenderableType] = []
+    for (rule, level), members in grouped.items():
+        lines.append(Text.assemble((rule, "green"), f"  {level}  ", (titles.get(rule, ""), "dim")))
+        lines += [
+            Padding(Text(f"{finding.place}  {finding.message}"), (0, 0, 0, 2))
+            for finding in members
+        ]
+    return Group(*lines)
+
+
+def _reasons(findings: Iterable[Finding], verbose: bool) -> RenderableType:
+    grouped: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        grouped[finding.code, finding.rule].append(finding)
+    lines: list[RenderableType] = []
+    for (code, rule), members in sorted(grouped.items(), key=lambda item: -len(item[1])):
+        lines.append(Text.assemble((code, "yellow"), f"  {rule}  {_count(len(members), 'place')}"))
+        shown = members if verbose else members[:PLACES_SHOWN]
+        lines += [
+            Padding(Text(f"{finding.place}  {finding.reason}"), (0, 0, 0, 2)) for finding in shown
+        ]
+        if len(members) > len(shown):
+            more = f"and {len(members) - len(shown)} more (--verbose shows them)"
+            lines.append(Padding(Text(more, style="dim"), (0, 0, 0, 2)))
+    return Group(*lines)
+
+
+def _images(images: Iterable[ImagePair]) -> RenderableType:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("service", "before", "after", "difference of what is known"):
+        table.add_column(heading, justify="left" if heading == "service" else "right")
+    unknown: dict[str, list[str]] = defaultdict(list)
+    for pair in images:
+        table.add_row(
+            Text(pair.service, style="cyan"),
+            _size(pair.before.bytes_compressed),
+            _size(pair.after.bytes_compressed),
+            _signed(pair.known_difference),
+        )
+        for reason in dict.fromkeys((*pair.before.unknown, *pair.after.unknown)):
+            unknown[reason].append(pair.service)
+    gaps = [
+        Text(f"unknown for {', '.join(services)}: {reason}", style="dim")
+        for reason, services in unknown.items()
+    ]
+    sources = sorted({pair.after.source for pair in images if pair.after.source})
+    told = [Text(f"source: {source}", style="dim") for source in sources]
+    return _section("Image sizes, compressed, estimated", Group(table, *gaps, *told))
+
+
+def _problems(problems: Iterable[Problem], verbose: bool) -> RenderableType:
+    every = list(problems)
+    shown = every if verbose else every[:SHOWN]
+    lines = [
+        Text(f"{problem.path}:{problem.line}  {problem.code}: {problem.message}")
+        for problem in shown
+    ]
+    if len(every) > len(shown):
+        lines.append(
+            Text(f"and {len(every) - len(shown)} more (--verbose shows them)", style="dim")
+        )
+    return Group(*lines)
+
+
+def _closing(result: Result) -> str:
+    changed = result.plan.changed()
+    if not changed:
+        return "Nothing to change."
+    rules = {change.rule for change in result.plan.changes}
+    what = f"{_count(len(changed), 'file')} by {_count(len(rules), 'rule')}"
+    if result.written:
+        return f"Changed {what}. Review with git diff; undo with git checkout."
+    return f"Would change {what}. Nothing was written."
+
+
+def _size(count: int | None) -> str:
+    return "unknown" if count is None else _human(count)
+
+
+def _signed(count: int) -> str:
+    return "0" if count == 0 else f"{'+' if count > 0 else '−'}{_human(abs(count))}"  # noqa: RUF001
+
+
+def _human(count: int) -> str:
+    if count < 1000:
+        return f"{count} B"
+    if count < 1_000_000:
+        return f"{count / 1000:.1f} kB"
+    return f"{count / 1_000_000:.1f} MB"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

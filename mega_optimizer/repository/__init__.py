@@ -1,0 +1,1 @@
+"""What a target repository is: its files, artifacts, services and traits. Reads, never writes."""

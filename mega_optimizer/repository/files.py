@@ -1,0 +1,55 @@
+"""The files of a repository as the engine sees them: paths and bytes, never the disk itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class UnreadableFile(Exception):
+    """A file that cannot be read; ``code`` and ``message`` become a skip of that file."""
+
+    def __init__(self, path: str, code: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        self.code = code
+        self.message = message
+
+
+class Files(Protocol):
+    """A set of files at one moment: the scanned tree, or a workspace laid over it."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """All paths, sorted, relative to the root, with ``/`` between their parts."""
+
+    def __contains__(self, path: object) -> bool:
+        """Whether ``path`` is one of the files."""
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of ``path``; raise :class:`UnreadableFile` where that is impossible."""
+
+
+class MemoryFiles:
+    """Files held in memory: what examples and tests are made of.
+
+    ``unreadable`` are paths whose reading fails with the given code (a symlink, for instance).
+    """
+
+    def __init__(
+        self, contents: dict[str, bytes], unreadable: dict[str, str] | None = None
+    ) -> None:
+        self._contents = dict(contents)
+        self._unreadable = unreadable or {}
+        self.paths: Sequence[str] = sorted({*contents, *self._unreadable})
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._contents or path in self._unreadable
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of ``path``; raise :class:`UnreadableFile` where there is none."""
+        if path in self._unreadable:
+            raise UnreadableFile(path, self._unreadable[path], "it cannot be read")
+        if path not in self._contents:
+            raise UnreadableFile(path, "missing-file", "no such file")
+        return self._contents[path]

@@ -1,0 +1,67 @@
+"""Every example of every rule: what it says happens, once, and touches nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from mega_optimizer.engine.plan import Options, Plan, make_plan
+from mega_optimizer.examples import Example, read_examples
+from mega_optimizer.repository.files import Files
+from mega_optimizer.repository.scan import scan
+from mega_optimizer.rules import Rule, load_rules
+from mega_optimizer.verify.parse import still_parses
+
+RULES = load_rules()
+EXAMPLES = [
+    pytest.param(rule, example, id=f"{rule.id}:{example.name}")
+    for rule in RULES
+    for example in read_examples(rule.folder)
+]
+
+
+def plan_alone(rule: Rule, files: Files) -> Plan:
+    options = Options(named=frozenset({rule.id}), propagate_errors=True)
+    return make_plan(files, scan(files, "example"), [rule], options)
+
+
+@pytest.mark.parametrize(("rule", "example"), EXAMPLES)
+def test_example_does_what_it_says(rule: Rule, example: Example) -> None:
+    plan = plan_alone(rule, example.files)
+    changed = {path: after for path, (_, after) in plan.changed().items()}
+    told = [f"{each.place} {each.status} {each.code} {each.reason}" for each in plan.findings]
+    told += [f"{problem.path}: {problem.code} {problem.message}" for problem in plan.problems]
+
+    assert changed == dict(example.after), told
+    if example.expect == "nothing":
+        assert not plan.findings
+    elif example.expect == "skipped":
+        assert example.code in {each.code for each in plan.findings}, told
+    else:
+        status = "would-apply" if example.expect == "applied" else "suppressed"
+        assert status in {each.status for each in plan.findings}, told
+
+
+@pytest.mark.parametrize(("rule", "example"), EXAMPLES)
+def test_second_run_changes_nothing(rule: Rule, example: Example) -> None:
+    first = plan_alone(rule, example.files)
+    second = plan_alone(rule, first.result)
+    assert not second.changed()
+
+
+@pytest.mark.parametrize(("rule", "example"), EXAMPLES)
+def test_result_parses(rule: Rule, example: Example) -> None:
+    for path, (before, after) in plan_alone(rule, example.files).changed().items():
+        assert still_parses(path, None, after), f"{path} was {before!r}"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_rule_has_more_examples_that_must_not_fire(rule: Rule) -> None:
+    expectations = [example.expect for example in read_examples(rule.folder)]
+    fires = expectations.count("applied")
+    assert fires >= 3
+    assert len(expectations) - fires > fires
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_rule_shows_that_a_suppression_is_honoured(rule: Rule) -> None:
+    assert "suppressed" in [example.expect for example in read_examples(rule.folder)]
