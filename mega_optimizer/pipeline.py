@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mega_optimizer.engine.plan import Finding, Options, make_plan
+from mega_optimizer.engine.plan import Options, make_plan, withdrawn
 from mega_optimizer.errors import UserError
 from mega_optimizer.repository.files import UnreadableFile
 from mega_optimizer.repository.git_index import UnreadableRepository, git_state
@@ -222,17 +222,12 @@ def _without_restless_rules(
     calm = make_plan(
         files, plan.repository, [rule for rule in rules if rule.id not in restless], options
     )
-    withdrawn = tuple(
-        _withdrawn(finding)
+    restless_findings = tuple(
+        withdrawn(finding)
         for finding in plan.findings
         if finding.rule in restless and finding.status == "would-apply"
     )
-    return replace(calm, findings=(*calm.findings, *withdrawn))
-
-
-def _withdrawn(finding: Finding) -> Finding:
-    reason = "a second run would have changed its result again"
-    return replace(finding, status="withdrawn", code="not-idempotent", reason=reason)
+    return replace(calm, findings=(*calm.findings, *restless_findings))
 
 
 @contextmanager

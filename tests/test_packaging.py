@@ -6,7 +6,6 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,14 +63,14 @@ def rules_listed(environment: Path, folder: Path) -> list[str]:
 
 
 def build(source: Path, kind: str, output: Path) -> Path:
-    command = [sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", output]
-    run(*command, source, folder=output)
+    options = ["--no-isolation", f"--{kind}", "--outdir", str(output)]
+    run(sys.executable, "-m", "build", *options, source, folder=output)
     (built,) = [path for path in output.iterdir() if path.suffix in (".whl", ".gz")]
     return built
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
+def elsewhere(tmp_path: Path) -> Path:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     return folder

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mega_optimizer.repository.place import Place
 
@@ -25,18 +25,22 @@ class Edit:
     replacement: bytes
 
 
+Edits = tuple[Edit, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Fix:
     """All edits of one finding, across files. It lands whole or not at all.
 
-    ``requires`` are requirements (PEP 508) that the service must declare for the edits to hold;
+    ``edits`` may be a function that makes them: it is called only where the fix is to land, and
+    may find that it cannot. ``requires`` are requirements (PEP 508) that the service must declare for the edits to hold;
     the engine turns them into edits of the manifest that a person would edit: the one that
     declares the package ``beside``.
     """
 
     place: Place
     message: str
-    edits: tuple[Edit, ...] = ()
+    edits: Edits | Callable[[], Edits | Skip] = ()
     requires: tuple[str, ...] = ()
     beside: str | None = None
 

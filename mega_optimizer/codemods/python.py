@@ -7,7 +7,6 @@ facts already promise a finding.
 from __future__ import annotations
 
 from difflib import SequenceMatcher
-from functools import wraps
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -18,10 +17,8 @@ from mega_optimizer.repository.place import Place, Problem
 from mega_optimizer.repository.python import python_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Mapping
 
-    from mega_optimizer.codemods.context import Context
-    from mega_optimizer.codemods.finding import Outcome
     from mega_optimizer.repository.python import Call
 
 LINE_LENGTH = 88
@@ -55,22 +52,6 @@ def skipped(problem: Problem) -> Skip:
     return Skip(Place(problem.path, problem.line), problem.code, problem.message)
 
 
-def surviving_depth(
-    find: Callable[[Context], Iterator[Outcome]],
-) -> Callable[[Context], Iterator[Outcome]]:
-    """Let a codemod end with a ``too-deep`` skip instead of a RecursionError."""
-
-    @wraps(find)
-    def found(context: Context) -> Iterator[Outcome]:
-        try:
-            yield from find(context)
-        except RecursionError:
-            place = Place(context.service.modules[0] if context.service.modules else "")
-            yield Skip(place, "too-deep", "a module is nested too deeply to be rewritten safely")
-
-    return found
-
-
 def edits_between(path: str, old: bytes, new: bytes | cst.Module) -> tuple[Edit, ...]:
     """Return the smallest byte-range edits that turn ``old`` into ``new``.
 
@@ -87,16 +68,38 @@ def edits_between(path: str, old: bytes, new: bytes | cst.Module) -> tuple[Edit,
     old_lines = before[head : len(before) - tail]
     new_lines = after[head : len(after) - tail]
     matcher = SequenceMatcher(None, old_lines, new_lines, autojunk=False)
-    return tuple(
-        _trimmed(
-            path,
-            offsets[head + low],
-            b"".join(old_lines[low:high]),
-            b"".join(new_lines[start:end]),
-        )
-        for tag, low, high, start, end in matcher.get_opcodes()
-        if tag != "equal"
-    )
+    edits: list[Edit] = []
+    for tag, low, high, start, end in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        position = offsets[head + low]
+        for old_part, new_part in _aligned(old_lines[low:high], new_lines[start:end]):
+            if old_part != new_part:
+                edits.append(_trimmed(path, position, old_part, new_part))
+            position += len(old_part)
+    return tuple(edits)
+
+
+def _aligned(old: list[bytes], new: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Pair changed lines one by one; lines that are too many stand before or behind the pairs."""
+    common, surplus = min(len(old), len(new)), abs(len(old) - len(new))
+    if not common:
+        return [(b"".join(old), b"".join(new))]
+
+    def pairs(old_start: int, new_start: int) -> list[tuple[bytes, bytes]]:
+        return [(old[old_start + i], new[new_start + i]) for i in range(common)]
+
+    shift = (surplus, 0) if len(old) > len(new) else (0, surplus)
+    behind, before = pairs(0, 0), pairs(*shift)
+    alike = sum(len(a) + len(b) - _distance(a, b) for a, b in before)
+    if alike > sum(len(a) + len(b) - _distance(a, b) for a, b in behind):
+        return [(b"".join(old[: shift[0]]), b"".join(new[: shift[1]])), *before]
+    return [*behind, (b"".join(old[common:]), b"".join(new[common:]))]
+
+
+def _distance(old: bytes, new: bytes) -> int:
+    edit = _trimmed("", 0, old, new)
+    return edit.end - edit.start + len(edit.replacement)
 
 
 def _common(left: list[bytes], right: list[bytes]) -> int:
@@ -188,7 +191,7 @@ class _ReplaceCalls(ScopedVisitor):
 
 def replace_calls(
     module: cst.Module,
-    calls: dict[Call, Callable[[cst.Call], cst.BaseExpression]],
+    calls: Mapping[Call, Callable[[cst.Call], cst.BaseExpression]],
 ) -> cst.Module | None:
     """Return ``module`` with each of ``calls`` replaced; None where one was not found again."""
     replacements = {(call.scope, call.text, call.ordinal): new for call, new in calls.items()}

@@ -32,20 +32,42 @@ def runs_per_request(program: Program, start: Definition) -> bool:
 
     An approximation by names: what is called through variables is not seen.
     """
+    for target in _ways_to(program, start):
+        facts = program.facts(target.path) if target is not None else None
+        if target is None or (facts is not None and _is_entry(facts, target)):
+            return True
+    return False
+
+
+def runs_at_import(program: Program, start: Definition) -> bool:
+    """Whether a module calls the function ``start`` while it is imported, through others too."""
+    for target in _ways_to(program, start):
+        if target is None:
+            continue
+        word = target.name.partition(".")[0].encode()
+        for path in program.containing(rb"\b" + re.escape(word) + rb"\b", program.product):
+            facts = program.facts(path)
+            if facts and any(
+                not call.scope and _means(program, facts, "", call.text, target)
+                for call in facts.calls
+            ):
+                return True
+    return False
+
+
+def _ways_to(program: Program, start: Definition) -> Iterator[Definition | None]:
+    """Yield ``start`` and all functions that lead to it; None where a framework calls one."""
     seen = {start}
     waiting = [start]
     while waiting and len(seen) < LIMIT:
         target = waiting.pop()
-        facts = program.facts(target.path)
-        if facts is not None and _is_entry(facts, target):
-            return True
+        yield target
         for user in users(program, target):
             if user is None:
-                return True
-            if user not in seen:
+                yield None
+            elif user not in seen:
                 seen.add(user)
                 waiting.append(user)
-    return False
 
 
 def users(program: Program, target: Definition) -> Iterator[Definition | None]:

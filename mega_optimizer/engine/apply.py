@@ -116,5 +116,5 @@ def _signals_held() -> Iterator[None]:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-        for number in arrived:
-            signal.raise_signal(number)
+        if arrived:
+            signal.raise_signal(arrived[0])

@@ -114,13 +114,14 @@ class Plan:
         return {path: pair for path, pair in sorted(total.items()) if pair[0] != pair[1]}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A fix on its way through the guards."""
+    """A fix on its way through the guards, with the finding that it becomes."""
 
     service: Service
     fix: Fix
-    edits: tuple[Edit, ...]
+    finding: Finding
+    edits: tuple[Edit, ...] = ()
 
 
 def make_plan(
@@ -177,9 +178,8 @@ class _Planner:
                 if (each.service.name, each.fix.place.path, each.fix.message) not in known
             ]
         self.snapshot = start
-        ended = {"status": "withdrawn", "code": "not-idempotent", "reason": "it would never end"}
         self.findings += [
-            replace(each, **ended) if each.status == "would-apply" else each for each in found
+            withdrawn(finding) if finding.status == "would-apply" else finding for finding in found
         ]
 
     def _considers(self, rule: Rule, service: Service) -> bool:
@@ -213,7 +213,7 @@ class _Planner:
                 elif finding.status == "above-level":
                     declined.append(finding)
                 else:
-                    candidates.append(_Candidate(service, outcome, outcome.edits))
+                    candidates.append(_Candidate(service, outcome, finding))
         return candidates, declined
 
     def _context(self, rule: Rule, service: Service) -> Context:
@@ -288,74 +288,102 @@ class _Planner:
         self, rule: Rule, candidates: Sequence[_Candidate], changes: list[ChangeSet]
     ) -> tuple[list[Finding], list[Finding]]:
         """Lay the fixes that may land over the snapshot; return (landed, refused)."""
-        landed: list[Finding] = []
         refused: list[Finding] = []
-        accepted: list[_Candidate] = []
+        admitted = self._admitted(rule, self._completed(rule, candidates, refused), refused)
+        start = self.snapshot
+        laid: dict[str, set[Edit]] = {}
+        for service in dict.fromkeys(candidate.service.name for candidate in admitted):
+            fresh = {
+                edit
+                for candidate in admitted
+                if candidate.service.name == service
+                for edit in candidate.edits
+                if edit not in laid.get(edit.path, ())
+            }
+            if not fresh:
+                continue
+            for edit in fresh:
+                laid.setdefault(edit.path, set()).add(edit)
+            paths = sorted({edit.path for edit in fresh})
+            before = {path: _content(self.snapshot, path) for path in paths}
+            after = {path: apply_edits(_content(start, path) or b"", laid[path]) for path in paths}
+            changes.append(ChangeSet(rule.id, rule.level, service, before, after))
+            self.snapshot = self.snapshot.with_changes(after)
+        return [candidate.finding for candidate in admitted], refused
+
+    def _completed(
+        self, rule: Rule, candidates: Iterable[_Candidate], refused: list[Finding]
+    ) -> list[_Candidate]:
+        """Make the edits of ``candidates``, with those of manifests and locks that they need."""
+        completed: list[_Candidate] = []
         for candidate in candidates:
-            finding = self._finding(rule, candidate.service, candidate.fix)
             context = self._context(rule, candidate.service)
-            completed = with_requirements(
+            edits = with_requirements(
                 candidate.fix, context, self.options.resolver, self.options.stale_locks
             )
-            if isinstance(completed, Skip):
-                refused.append(_skipped(finding, completed.code, completed.reason))
-                continue
-            candidate.edits = completed
-            accepted.append(candidate)
-        base = self.snapshot
-        by_service: dict[str, list[Edit]] = {}
+            if isinstance(edits, Skip):
+                refused.append(_skipped(candidate.finding, edits.code, edits.reason))
+            elif not edits:
+                refused.append(_skipped(candidate.finding, "no-edit", "the rule made no edit"))
+            else:
+                completed.append(replace(candidate, edits=edits))
+        return completed
+
+    def _admitted(
+        self, rule: Rule, candidates: list[_Candidate], refused: list[Finding]
+    ) -> list[_Candidate]:
+        """Return the candidates that nothing hinders; of two that collide, the first."""
+        while True:
+            hindered = {
+                id(candidate): why
+                for candidate in candidates
+                if (why := self._hindrance(rule, candidate, candidates))
+            }
+            if not hindered:
+                break
+            # A file that services share needs all of them: one that fell may take others along.
+            refused += [
+                _skipped(candidate.finding, *hindered[id(candidate)])
+                for candidate in candidates
+                if id(candidate) in hindered
+            ]
+            candidates = [each for each in candidates if id(each) not in hindered]
+        admitted: list[_Candidate] = []
         taken: dict[str, set[Edit]] = {}
-        for candidate in accepted:
-            finding = self._finding(rule, candidate.service, candidate.fix)
-            why_not = self._hindrance(rule, candidate, accepted, taken)
-            if why_not:
-                refused.append(_skipped(finding, *why_not))
+        for candidate in candidates:
+            if any(_collides(edit, taken.get(edit.path, set())) for edit in candidate.edits):
+                reason = "another fix of this rule changes the same lines"
+                refused.append(_skipped(candidate.finding, "conflict", reason))
                 continue
             for edit in candidate.edits:
                 taken.setdefault(edit.path, set()).add(edit)
-            by_service.setdefault(candidate.service.name, []).extend(candidate.edits)
-            landed.append(finding)
-        seen: dict[str, set[Edit]] = {}
-        for service, edits in by_service.items():
-            fresh = [edit for edit in edits if edit not in seen.get(edit.path, set())]
-            for edit in fresh:
-                seen.setdefault(edit.path, set()).add(edit)
-            paths = {edit.path for edit in fresh}
-            if not paths:
-                continue
-            before = {path: _content(self.snapshot, path) for path in paths}
-            after = {path: apply_edits(_content(base, path) or b"", seen[path]) for path in paths}
-            changes.append(ChangeSet(rule.id, rule.level, service, before, after))
-            self.snapshot = self.snapshot.with_changes(after)
-        return landed, refused
+            admitted.append(candidate)
+        return admitted
 
     def _hindrance(
-        self,
-        rule: Rule,
-        candidate: _Candidate,
-        accepted: Sequence[_Candidate],
-        taken: Mapping[str, set[Edit]],
+        self, rule: Rule, candidate: _Candidate, candidates: Iterable[_Candidate]
     ) -> tuple[str, str] | None:
         """Say why the edits of ``candidate`` must not land, else None."""
-        if not candidate.edits:
-            return "no-edit", "the rule made no edit"
         for path in sorted({edit.path for edit in candidate.edits}):
             mine = {edit for edit in candidate.edits if edit.path == path}
             if self.options.excluded(path, rule.id):
                 return "excluded", f"{path} is excluded by configuration"
-            obstacle = self.options.obstacle(path)
-            if obstacle:
+            if obstacle := self.options.obstacle(path):
                 return obstacle
             for owner in self.owners.get(path, ()):
-                if owner != candidate.service.name and not _asks_for(owner, mine, accepted):
+                if owner != candidate.service.name and not _asks_for(owner, mine, candidates):
                     reason = f"{path} also belongs to service {owner}, to which this does not apply"
                     return "shared-file", reason
-            if _overlap(mine, taken.get(path, set())):
-                return "conflict", f"another fix of this rule changes the same part of {path}"
             before = _content(self.snapshot, path)
             if not still_parses(path, before, apply_edits(before or b"", mine)):
                 return "result-does-not-parse", f"{path} would not parse after the edit"
         return None
+
+
+def withdrawn(finding: Finding) -> Finding:
+    """Return ``finding`` as that of a rule whose result a second run would change again."""
+    reason = "a second run would have changed its result again"
+    return replace(finding, status="withdrawn", code="not-idempotent", reason=reason)
 
 
 def _skipped(finding: Finding, code: str, reason: str) -> Finding:
@@ -373,11 +401,10 @@ def _asks_for(owner: str, edits: set[Edit], candidates: Iterable[_Candidate]) ->
     )
 
 
-def _overlap(edits: set[Edit], taken: set[Edit]) -> bool:
-    for edit in edits - taken:
-        for other in taken:
-            if edit.start < other.end and other.start < edit.end:
-                return True
-            if edit.start == other.start and (edit.start == edit.end or other.start == other.end):
-                return True
-    return False
+def _collides(edit: Edit, taken: set[Edit]) -> bool:
+    """Whether ``edit`` touches what another, different edit touches."""
+    return edit not in taken and any(
+        (edit.start < other.end and other.start < edit.end)
+        or (edit.start == other.start and (edit.start == edit.end or other.start == other.end))
+        for other in taken
+    )

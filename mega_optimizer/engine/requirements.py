@@ -19,8 +19,9 @@ def with_requirements(
 
     With ``stale_locks`` locks are left as they are.
     """
-    if not fix.requires:
-        return fix.edits
+    edits = fix.edits() if callable(fix.edits) else fix.edits
+    if isinstance(edits, Skip) or not fix.requires:
+        return edits
     from mega_optimizer.codemods.dependencies import add_requirements
     from mega_optimizer.engine.lock import refresh_locks
 
@@ -28,12 +29,10 @@ def with_requirements(
     if isinstance(added, Skip):
         return added
     if not added or stale_locks:
-        return (*fix.edits, *added)
+        return (*edits, *added)
     paths = {edit.path for edit in added}
     changed = {
-        path: apply_edits(
-            context.files.read(path), [edit for edit in added if edit.path == path]
-        )
+        path: apply_edits(context.files.read(path), [edit for edit in added if edit.path == path])
         for path in paths
     }
     locks = refresh_locks(context.files, context.dependencies, changed, resolver)
@@ -42,4 +41,4 @@ def with_requirements(
     replaced = [
         Edit(path, 0, len(context.files.read(path)), content) for path, content in locks.items()
     ]
-    return (*fix.edits, *added, *replaced)
+    return (*edits, *added, *replaced)

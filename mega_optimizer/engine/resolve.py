@@ -193,7 +193,7 @@ class Resolver:
         return Problem("", code, " ".join(message.split())[:2000])
 
 
-def cache_folder() -> Path:
+def default_cache() -> Path:
     """Return the folder that keeps resolutions between runs."""
     from platformdirs import user_cache_path
 

@@ -46,7 +46,7 @@ def refresh_uv_lock(
 ) -> bytes | Skip:
     """Return the uv.lock of ``manifest`` for the manifests in ``changed``.
 
-    Only the entries of new packages and of the project itself differ from the old one.
+    Only new packages and entries whose dependencies change differ from the old one.
     """
     path = manifest.lock or ""
     place = Place(path)
@@ -152,8 +152,10 @@ def _spliced(old: bytes, new: bytes, place: Place) -> bytes | Skip:
     parts = []
     for key, entry in after.items():
         known = before.get(key)
-        kept = known is not None and (key == "" or not _is_member(entry))
-        parts.append(known if known is not None and kept else entry)
+        if known is not None and (key == "" or _relations(known) == _relations(entry)):
+            parts.append(known)  # as it was, whatever a newer uv says about its files
+        else:
+            parts.append(entry)
     return "".join(parts).replace("\n", ending).encode()
 
 
@@ -186,10 +188,10 @@ def _name(entry: str) -> str:
     return found[1] if found else ""
 
 
-def _is_member(entry: str) -> bool:
-    return (
-        re.search(r"^source = \{ (?:editable|virtual|directory) =", entry, re.MULTILINE) is not None
-    )
+def _relations(entry: str) -> str:
+    """Return what an entry says besides its files."""
+    files = r"^sdist = .*$|^wheels = \[[^\]]*\]$"
+    return re.sub(files, "", entry, flags=re.MULTILINE)
 
 
 def _resolution(head: str) -> list[str]:

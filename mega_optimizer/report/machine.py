@@ -9,7 +9,8 @@ from mega_optimizer import __version__
 
 if TYPE_CHECKING:
     from mega_optimizer.engine.plan import ChangeSet, Finding
-    from mega_optimizer.measure.images import ImagePair, ImageSize
+    from mega_optimizer.measure.estimate import ImageEstimate
+    from mega_optimizer.measure.images import ImagePair
     from mega_optimizer.pipeline import Result
     from mega_optimizer.repository.service import Service
 
@@ -99,12 +100,12 @@ def _image(pair: ImagePair) -> dict[str, Any]:
     }
 
 
-def _size(size: ImageSize) -> dict[str, Any]:
+def _size(size: ImageEstimate) -> dict[str, Any]:
     return {
         "bytes_on_disk": size.bytes_on_disk,
         "bytes_compressed": size.bytes_compressed,
         "kind": size.kind,
-        "source": size.source,
-        "date": size.date,
+        "source": size.source or None,
+        "date": size.date or None,
         "unknown": list(size.unknown),
     }

@@ -11,7 +11,8 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from mega_optimizer.repository.place import Problem
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pattern:
     """One pattern, cleaned as Docker cleans it; ``negated`` where it began with ``!``."""
 
@@ -32,16 +33,9 @@ class Pattern:
     line: int
     negated: bool = False
 
-    @cached_property
-    def _expression(self) -> re.Pattern[str]:
-        return re.compile(_expression(self.text), re.DOTALL)
-
     def matches(self, path: str) -> bool:
         """Whether the pattern matches ``path`` or a folder that holds it."""
-        parts = path.split("/")
-        return any(
-            self._expression.fullmatch("/".join(parts[:end])) for end in range(len(parts), 0, -1)
-        )
+        return _together((self,)).fullmatch(path) is not None
 
 
 def parse_dockerignore(path: str, content: bytes) -> tuple[Pattern, ...] | Problem:
@@ -76,12 +70,24 @@ def parse_dockerignore(path: str, content: bytes) -> tuple[Pattern, ...] | Probl
 
 def ignored(patterns: Sequence[Pattern], path: str) -> bool:
     """Whether ``path`` (relative to the build context, ``/`` between parts) stays outside."""
-    verdict = False
-    for pattern in patterns:
-        # A pattern that would not change the verdict need not be looked at.
-        if pattern.negated == verdict and pattern.matches(path):
-            verdict = not pattern.negated
-    return verdict
+    for negated, expression in _last_first(tuple(patterns)):
+        if expression.fullmatch(path):
+            return not negated
+    return False
+
+
+@lru_cache(maxsize=64)
+def _last_first(patterns: tuple[Pattern, ...]) -> tuple[tuple[bool, re.Pattern[str]], ...]:
+    """Return an expression for each run of patterns of the same kind, the last run first."""
+    runs = [(negated, tuple(run)) for negated, run in groupby(patterns, lambda each: each.negated)]
+    return tuple((negated, _together(run)) for negated, run in reversed(runs))
+
+
+@lru_cache(maxsize=512)
+def _together(patterns: tuple[Pattern, ...]) -> re.Pattern[str]:
+    """Return the expression of what any of ``patterns`` matches, or a folder of which it does."""
+    either = "|".join(f"(?:{_expression(pattern.text)})" for pattern in patterns)
+    return re.compile(f"(?:{either})(?:/.*)?", re.DOTALL)
 
 
 def ignore_file(files: Files, context: str, dockerfile: str) -> str | None:

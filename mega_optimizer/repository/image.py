@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.tree import Tree
 
 _PROJECT_INSTALLERS = {
-    "poetry": frozenset({"install", "export", "sync"}),
-    "pdm": frozenset({"install", "sync", "export"}),
-    "uv": frozenset({"sync", "export"}),
+    "poetry": frozenset({"install", "export", "sync", "build"}),
+    "pdm": frozenset({"install", "sync", "export", "build"}),
+    "uv": frozenset({"sync", "export", "build"}),
     "pipenv": frozenset({"install", "sync", "requirements"}),
     "conda": frozenset({"env"}),
     "mamba": frozenset({"env"}),
@@ -50,7 +50,7 @@ class Transfer:
     """What one ``COPY``, ``ADD`` or bind mount brings in.
 
     ``source`` is relative to the build context, ``""`` for all of it; ``destination`` is an
-    absolute path in the image, ending in ``/`` where it is a folder for sure.
+    absolute path in the image.
     """
 
     source: str
@@ -111,7 +111,7 @@ class Image:
 
     def _candidates(self, transfer: Transfer, path: str) -> Iterator[str]:
         source = posixpath.normpath(posixpath.join(self.context, transfer.source or "."))
-        target = transfer.destination.rstrip("/") or "/"
+        target = posixpath.normpath(transfer.destination)
         inside = path.startswith(posixpath.join(target, ""))
         if source == "." or source in self._tree.folders:
             if inside:
@@ -166,13 +166,15 @@ class Image:
 
     def _installed(self, stage: Stage, instruction: Instruction) -> Iterator[str]:
         folder = "."
+        known = environment_at(self._dockerfile, stage, instruction)
         for command in commands(instruction, shell_at(self._dockerfile, stage, instruction)):
             texts = command.texts
             if command.program == "cd" and len(texts) > 1:
-                folder = posixpath.join(folder, texts[1])
+                folder = posixpath.join(folder, expand(texts[1], known) or texts[1])
                 continue
             for name in installed_files(command):
-                found = self.file_at(posixpath.join(folder, name), stage, instruction)
+                path = posixpath.join(folder, expand(name, known) or name)
+                found = self.file_at(path, stage, instruction)
                 if found is not None and self._declares(found):
                     yield found
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from pathspec import GitIgnoreSpec
 
+    # Folders, each with a slash behind it, and what their .gitignore says; the deepest last.
+    Ignores = tuple[tuple[str, GitIgnoreSpec], ...]
+
 _VENDORED_FOLDERS = r"vendor|vendored|_vendor|third[-_]?party|node_modules|site-packages|\.?venv"
 _is_vendored = re.compile(rf"(?:^|/)(?:{_VENDORED_FOLDERS})/", re.IGNORECASE).search
 _is_generated = re.compile(r"_pb2(?:_grpc)?\.pyi?$|(?:^|/)_version\.py$").search
@@ -133,41 +136,46 @@ def _existing(root: Path, tracked: Iterable[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _is_behind_link(root: Path, folder: str, linked: dict[str, bool]) -> bool:
-    if folder not in linked:
-        parent = folder.rpartition("/")[0]
-        linked[folder] = _is_behind_link(root, parent, linked) or os.path.islink(root / folder)
+    unknown = []
+    while folder not in linked:
+        unknown.append(folder)
+        folder = folder.rpartition("/")[0]
+    for below in reversed(unknown):
+        linked[below] = linked[folder] or os.path.islink(root / below)
+        folder = below
     return linked[folder]
 
 
 def _walk(root: Path) -> Iterator[tuple[str, bool]]:
     """Yield the paths below ``root`` that no ``.gitignore`` names, and whether each is a link."""
-    yield from _walk_folder(Guard(root), "", ())
+    guard = Guard(root)
+    waiting: list[tuple[str, Ignores]] = [("", ())]
+    while waiting:
+        folder, ignores = waiting.pop()
+        entries = _entries(guard, folder)
+        if folder and "pyvenv.cfg" in entries:
+            continue
+        if ".gitignore" in entries:
+            ignores = (*ignores, *_ignores_of(guard, folder))
+        for name, entry in entries.items():
+            path = f"{folder}/{name}" if folder else name
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if name == ".git" or (is_folder and name in _SKIPPED_FOLDERS):
+                continue
+            if _is_ignored(f"{path}/" if is_folder else path, ignores):
+                continue
+            if is_folder:
+                waiting.append((path, ignores))
+            elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
+                yield path, entry.is_symlink()
 
 
-def _walk_folder(
-    guard: Guard, folder: str, ignores: tuple[tuple[str, GitIgnoreSpec], ...]
-) -> Iterator[tuple[str, bool]]:
+def _entries(guard: Guard, folder: str) -> dict[str, os.DirEntry[str]]:
     try:
         with os.scandir(guard.root / folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+            return {entry.name: entry for entry in found}
     except OSError:
-        return
-    names = {entry.name for entry in entries}
-    if folder and "pyvenv.cfg" in names:
-        return
-    if ".gitignore" in names:
-        ignores = (*ignores, *_ignores_of(guard, folder))
-    for entry in entries:
-        path = f"{folder}/{entry.name}" if folder else entry.name
-        is_folder = entry.is_dir(follow_symlinks=False)
-        if is_folder and entry.name in _SKIPPED_FOLDERS:
-            continue
-        if entry.name == ".git" or _is_ignored(f"{path}/" if is_folder else path, ignores):
-            continue
-        if is_folder:
-            yield from _walk_folder(guard, path, ignores)
-        elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
-            yield path, entry.is_symlink()
+        return {}
 
 
 def _ignores_of(guard: Guard, folder: str) -> Iterator[tuple[str, GitIgnoreSpec]]:
@@ -183,7 +191,7 @@ def _ignores_of(guard: Guard, folder: str) -> Iterator[tuple[str, GitIgnoreSpec]
     yield prefix, GitIgnoreSpec.from_lines(content.decode(errors="replace").splitlines())
 
 
-def _is_ignored(path: str, ignores: tuple[tuple[str, GitIgnoreSpec], ...]) -> bool:
+def _is_ignored(path: str, ignores: Ignores) -> bool:
     """Whether the pattern that speaks last about ``path`` ignores it; deeper files speak later."""
     for prefix, spec in reversed(ignores):
         verdict = spec.check_file(path[len(prefix) :]).include

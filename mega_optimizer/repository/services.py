@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mega_optimizer.repository.compose import (
-    ComposeService,
-    compose_rank,
-    compose_services,
-    is_compose_file,
+from mega_optimizer.repository.compose import ComposeService, compose_rank
+from mega_optimizer.repository.deployed import (
+    Deployed,
+    read_deployed,
+    runs_image,
+    short_image_name,
 )
 from mega_optimizer.repository.dockerfile import Dockerfile, parse_dockerfile, shipping_stage
 from mega_optimizer.repository.image import Image, infer_context
 from mega_optimizer.repository.index import is_vendored
-from mega_optimizer.repository.kubernetes import (
-    Workload,
-    is_kubernetes_manifest,
-    kubernetes_workloads,
-)
 from mega_optimizer.repository.launches import (
     compose_launch,
     image_launch,
@@ -34,6 +29,11 @@ from mega_optimizer.repository.launches import (
 from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.python.roles import is_test
 from mega_optimizer.repository.service import Deployment, Service
+from mega_optimizer.repository.service_names import (
+    DOCKERFILE_NAME,
+    service_names,
+    unique_name,
+)
 from mega_optimizer.repository.tree import is_product
 
 if TYPE_CHECKING:
@@ -42,25 +42,12 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.service import LaunchSite, Repository
     from mega_optimizer.repository.tree import Tree
 
-_DOCKERFILE_NAME = re.compile(
-    r"(?P<prefix>[\w.-]*?)[._-]?(?:dockerfile|containerfile)(?:[._-](?P<suffix>[\w.-]+))?",
-    re.IGNORECASE,
-)
 _NOT_A_DOCKERFILE = re.compile(
     r"(?:^|[.])(?:dockerignore|md|rst|txt|j2|jinja2?|tmpl|tpl|template|py|sh|ya?ml|json|bak|orig)$",
     re.IGNORECASE,
 )
 _NOT_DEPLOYED = re.compile(r"(?:^|/)\.(?:devcontainer|github|gitlab|gitpod|circleci|vscode)/")
 _FOR_DEVELOPERS = re.compile(r"(?:^|[-_.])(?:dev|debug|test|lint|local)", re.IGNORECASE)
-
-
-@dataclass(slots=True)
-class Deployed:
-    """What manifests run, and what of them could not be read."""
-
-    composed: list[ComposeService] = field(default_factory=list)
-    workloads: list[Workload] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +64,7 @@ def link_services(tree: Tree, repository_name: str) -> tuple[tuple[Service, ...]
     """Return all services, sorted by name and without traits, and the files not understood."""
     deployed = read_deployed(tree)
     built = list(_built_images(tree, deployed))
-    names = _names(built, repository_name)
+    names = service_names(built, repository_name)
     services = [
         _service(tree, name, each, built, deployed) for name, each in zip(names, built, strict=True)
     ]
@@ -100,7 +87,7 @@ def owners(repository: Repository) -> Mapping[str, tuple[Service, ...]]:
 def is_dockerfile(path: str) -> bool:
     """Whether ``path`` is named like a Dockerfile that is built to be deployed."""
     folder, _, name = path.rpartition("/")
-    matched = _DOCKERFILE_NAME.fullmatch(name)
+    matched = DOCKERFILE_NAME.fullmatch(name)
     return (
         matched is not None
         and not _NOT_A_DOCKERFILE.search(matched["suffix"] or "")
@@ -108,38 +95,6 @@ def is_dockerfile(path: str) -> bool:
         and not is_vendored(path)
         and not is_test(f"{folder}/x")
     )
-
-
-def read_deployed(tree: Tree) -> Deployed:
-    """Read all compose files and Kubernetes manifests."""
-    deployed = Deployed()
-    paths = [path for path in tree.files.paths if path.endswith((".yml", ".yaml"))]
-    charts = {path.removesuffix("Chart.yaml") for path in paths if path.endswith("/Chart.yaml")}
-    for chart in sorted(charts):
-        problem = Problem(
-            f"{chart}Chart.yaml", "templated", "the templates of a chart are left out"
-        )
-        deployed.problems.append(problem)
-    templates = tuple(f"{chart}templates/" for chart in charts)
-    for path in paths:
-        if is_vendored(path) or (templates and path.startswith(templates)):
-            continue
-        content = tree.content(path)
-        if content is None:
-            continue
-        if is_compose_file(path):
-            composed = compose_services(path, content)
-            if isinstance(composed, Problem):
-                deployed.problems.append(composed)
-            else:
-                deployed.composed += composed
-        elif is_kubernetes_manifest(path, content) and not is_test(path):
-            workloads = kubernetes_workloads(path, content)
-            if isinstance(workloads, Problem):
-                deployed.problems.append(workloads)
-            else:
-                deployed.workloads += workloads
-    return deployed
 
 
 def _built_images(tree: Tree, deployed: Deployed) -> Iterator[Built]:
@@ -205,7 +160,7 @@ def _service(
     names = _image_names(name, built)
     for entry in deployed.composed:
         is_built = entry in built.builds
-        if is_built or (entry.dockerfile is None and _runs(entry.image, entry.name, names)):
+        if is_built or (entry.dockerfile is None and runs_image(entry.image, entry.name, names)):
             deployments.append(
                 Deployment(
                     "compose",
@@ -219,7 +174,7 @@ def _service(
             launch += compose_launch(tree, entry, built.dockerfile, image)
     for workload in deployed.workloads:
         for container in workload.containers:
-            if _runs(container.image, workload.name, names):
+            if runs_image(container.image, workload.name, names):
                 deployments.append(
                     Deployment(
                         "kubernetes",
@@ -264,42 +219,23 @@ def _modules(tree: Tree, built: Built, others: Sequence[Built]) -> tuple[str, ..
     )
     brings_all = (root or ".") in built.image.sources
     has_root_alone = roots.count(root) == 1
-    found = tuple(
-        path
-        for path in tree.modules
-        if _is_below(path, root)
-        and (not brings_all or not nested or not path.startswith(nested))
-        and (built.image.brings(path) or (has_root_alone and is_test(path)))
-        and (is_product(path, root) or is_test(path))
-    )
-    if any(is_product(path, root) for path in found):
-        return found
-    # The code is mounted, or installed from elsewhere: what stands beside the Dockerfile.
-    folder = posixpath.dirname(built.dockerfile.path)
-    return tuple(path for path in tree.modules if folder and _is_below(path, folder)) or found
+    below = [path for path in tree.modules if _is_below(path, root)]
+    own = [path for path in below if not nested or not path.startswith(nested)]
+    brought = [path for path in (own if brings_all else below) if built.image.brings(path)]
+    if any(is_product(path, root) for path in brought):
+        tests = [path for path in own if has_root_alone and is_test(path)]
+        found = sorted({*brought, *tests})
+    else:
+        # The code is mounted, or installed from an index: take what stands with the Dockerfile.
+        folder = posixpath.dirname(built.dockerfile.path)
+        found = [path for path in own if _is_below(path, folder) and (folder or has_root_alone)]
+    return tuple(path for path in found if is_product(path, root) or is_test(path))
 
 
 def _image_names(name: str, built: Built) -> frozenset[str]:
     """Return the names, without registry and tag, under which an image may be deployed."""
-    names = {_image_name(entry.image) for entry in built.builds if entry.image}
+    names = {short_image_name(entry.image) for entry in built.builds if entry.image}
     return frozenset({name.lower(), *names} - {""})
-
-
-def _runs(image: str | None, name: str, names: frozenset[str]) -> bool:
-    """Whether a manifest's ``image``, started under ``name``, is one of ``names``."""
-    if image is None:
-        return False
-    short = _image_name(image)
-    if short in names:
-        return True
-    # example-voting-app deploys the image examplevotingapp_vote as vote.
-    own = name.lower()
-    return own in names and re.search(rf"[-_]{re.escape(own)}$", short) is not None
-
-
-def _image_name(image: str) -> str:
-    without_variables = re.sub(r"\$\{[^}]*\}", "", image)
-    return re.sub(r"[:@].*$", "", without_variables.rpartition("/")[2]).lower()
 
 
 def _implicit_services(
@@ -322,7 +258,9 @@ def _implicit_services(
             continue
         if (manifests and taken.issuperset(manifests)) or (folder is None and services):
             continue
-        name = _unique(posixpath.basename(root) or repository_name, root.replace("/", "-"), names)
+        name = unique_name(
+            posixpath.basename(root) or repository_name, root.replace("/", "-"), names
+        )
         names.add(name)
         yield Service(
             name=name,
@@ -331,54 +269,6 @@ def _implicit_services(
             modules=modules,
             launch=_without_doubles(source_launch(tree, root, modules)),
         )
-
-
-def _names(built: Sequence[Built], repository_name: str) -> list[str]:
-    """Return a unique name for each image: compose's, else its folder's, else the repository's."""
-    short = [_short_name(each, repository_name) for each in built]
-    counts = Counter(short)
-    taken: set[str] = set()
-    names = []
-    for name, each in zip(short, built, strict=True):
-        if counts[name] > 1:
-            folder = (
-                posixpath.dirname(each.builds[0].place.path)
-                if each.builds
-                else posixpath.dirname(each.image.context)
-            )
-            name = "-".join([part for part in folder.split("/") if part] + [name])
-        unique = _unique(name, each.dockerfile.path.replace("/", "-"), taken)
-        taken.add(unique)
-        names.append(unique)
-    return names
-
-
-def _short_name(built: Built, repository_name: str) -> str:
-    folder = posixpath.basename(built.image.context)
-    if built.builds:
-        best = [
-            entry
-            for entry in built.builds
-            if compose_rank(entry.place.path) == compose_rank(built.builds[0].place.path)
-        ]
-        named = [entry for entry in best if entry.name in (folder, repository_name)]
-        public = [entry for entry in best if entry.ports]
-        return (named or public or best)[0].name
-    where, _, file = built.dockerfile.path.rpartition("/")
-    own = posixpath.basename(where)
-    if not folder:
-        generic = own.startswith(".") or own.lower() in ("", "docker", "build", "deploy", "images")
-        folder = repository_name if generic else own
-    matched = _DOCKERFILE_NAME.fullmatch(file)
-    variant = (matched["prefix"] or matched["suffix"] or "") if matched else ""
-    return f"{folder}-{variant}" if variant else folder
-
-
-def _unique(name: str, longer: str, taken: set[str]) -> str:
-    if name not in taken:
-        return name
-    numbered = (f"{name}-{number}" for number in range(2, len(taken) + 3))
-    return next(each for each in (longer, *numbered) if each and each not in taken)
 
 
 def _without_doubles(launch: Iterable[LaunchSite]) -> tuple[LaunchSite, ...]:

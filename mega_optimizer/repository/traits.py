@@ -69,7 +69,10 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _SERVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "fastapi": ("fastapi", "starlette", "uvicorn"),
-        **{name: (name,) for name in ("uvicorn", "gunicorn", "hypercorn", "granian", "flask", "celery")},
+        **{
+            name: (name,)
+            for name in ("uvicorn", "gunicorn", "hypercorn", "granian", "flask", "celery")
+        },
     }
 )
 _IMAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -96,7 +99,7 @@ _CODE: Mapping[str, re.Pattern[bytes]] = MappingProxyType(
         "gpu": re.compile(rb"\.cuda\(|[\"']cuda(?::\d+)?[\"']"),
         # On Linux, what sets one of the policies for Windows never runs.
         "event-loop-policy": re.compile(
-            rb"\bset_event_loop_policy\((?![^\n]*Windows)|\basyncio\.set_event_loop\(|\buvloop\.(?:"
+            rb"\bset_event_loop_policy\((?!\s*[\w.]*Windows)|\basyncio\.set_event_loop\(|\buvloop\.(?:"
             rb"install|run)\(|\bloop_factory=|\bSelectorEventLoop\("
         ),
         "multiprocessing": re.compile(
@@ -154,6 +157,7 @@ def _traits(
 
 
 def _declared(tree: Tree, service: Service) -> Iterator[Trait]:
+    built = tree.content(service.dockerfile) or b"" if service.dockerfile else b""
     waiting = list(service.manifests)
     seen: set[str] = set()
     while waiting:
@@ -166,12 +170,19 @@ def _declared(tree: Tree, service: Service) -> Iterator[Trait]:
             continue
         waiting += manifest.includes
         for dependency in manifest.dependencies:
-            if dependency.group:
+            if dependency.group and not _installs_group(built, dependency.group):
                 continue
             for name in _PACKAGES.get(dependency.name, ()):
                 yield Trait(name, dependency.place)
             if dependency.name == "fastapi" and dependency.extras & {"standard", "all"}:
                 yield Trait("uvicorn", dependency.place)
+
+
+def _installs_group(dockerfile: bytes, group: str) -> bool:
+    """Whether a Dockerfile installs an extra or a group of that name."""
+    name = re.escape(group.encode())
+    option = rb"(?:-E|--extras?|--with|--group)[ =]+[\"']?(?:[\w-]+[ ,]+)*%s\b" % name
+    return re.search(option + rb"|\[(?:[\w-]+, *)*%s *[,\]]" % name, dockerfile) is not None
 
 
 def _module_traits(tree: Tree, path: str) -> Iterator[Trait]:

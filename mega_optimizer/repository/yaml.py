@@ -110,8 +110,9 @@ def documents(path: str, content: bytes) -> tuple[Node, ...] | Problem:
         return tuple(convert.node(root) for root in roots if root is not None)
     except RecursionError:
         return Problem(path, "yaml-nesting", "it nests too deeply")
-    except _AliasesExplode:
-        return Problem(path, "yaml-aliases", f"its aliases stand for over {MAX_NODES:,} nodes")
+    except _TooManyNodes:
+        code = "yaml-aliases" if b"*" in content else "too-large"
+        return Problem(path, code, f"it stands for over {MAX_NODES:,} nodes")
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         message = getattr(error, "problem", None) or str(error).partition("\n")[0]
@@ -120,8 +121,8 @@ def documents(path: str, content: bytes) -> tuple[Node, ...] | Problem:
         return Problem(path, "yaml-syntax", str(error))
 
 
-class _AliasesExplode(Exception):
-    """Aliases that contain themselves, or that stand for too many nodes."""
+class _TooManyNodes(Exception):
+    """More nodes than any manifest has, or aliases that contain themselves."""
 
 
 class _Conversion:
@@ -144,7 +145,7 @@ class _Conversion:
         if identity in self._done:
             return self._done[identity]
         if identity in self._open:
-            raise _AliasesExplode
+            raise _TooManyNodes
         self._open.add(identity)
         start = self._byte(composed.start_mark)
         line = composed.start_mark.line + 1
@@ -171,7 +172,7 @@ class _Conversion:
             end = self._end(composed, elements[-1] if elements else None)
             node = Node("sequence", start, end, line, elements=tuple(elements))
         if size > MAX_NODES:
-            raise _AliasesExplode
+            raise _TooManyNodes
         self._open.discard(identity)
         self._done[identity] = node, size
         return node, size

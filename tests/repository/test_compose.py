@@ -29,7 +29,7 @@ def built(build: str, path: str = "docker-compose.yml") -> tuple[str | None, str
         (".", "docker-compose.yml", ("", "Dockerfile")),
         (".", "deploy/compose.yaml", ("deploy", "deploy/Dockerfile")),
         ("{context: ..}", "deploy/compose.yaml", ("", "Dockerfile")),
-        ("{context: ., dockerfile: docker/api.Dockerfile}", "c/compose.yaml", ("c", "c/docker/api.Dockerfile")),
+        ("{context: ., dockerfile: d/x.Dockerfile}", "c/compose.yaml", ("c", "c/d/x.Dockerfile")),
         ("{context: app, dockerfile: ../Dockerfile}", "docker-compose.yml", ("app", "Dockerfile")),
         ("{dockerfile: Dockerfile.prod}", "docker-compose.yml", ("", "Dockerfile.prod")),
         ('"${DIR:-api}"', "docker-compose.yml", ("api", "api/Dockerfile")),
@@ -39,7 +39,7 @@ def built(build: str, path: str = "docker-compose.yml") -> tuple[str | None, str
         ("/srv/api", "docker-compose.yml", (None, None)),
         ("{dockerfile_inline: FROM scratch}", "docker-compose.yml", (None, None)),
     ],
-)  # fmt: skip
+)
 def test_builds_are_relative_to_the_root_of_the_repository(
     build: str, path: str, expected: tuple[str | None, str | None]
 ) -> None:
@@ -123,7 +123,8 @@ def test_other_runtimes_are_no_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "version: '3'\n", "services:\n", "services: []\n", "- a\n", "services: {a: 1}\n"]
+    "content",
+    ["", "version: '3'\n", "services:\n", "services: []\n", "- a\n", "services: {a: 1}\n"],
 )
 def test_files_without_services_have_none(content: str) -> None:
     assert services(content) == {}

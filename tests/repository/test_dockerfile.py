@@ -42,7 +42,7 @@ def problem(text: str | bytes) -> Problem:
         (b"run a", b"a"),
         (b"RUN a \\\n", b"a "),
         (b"RUN a \\", b"a "),
-        (b"RUN a && \\\n\n  # c\n\n  b\n", b"a &&   b"),
+        (b"RUN a && \\\n\n  # c\n\n  b\n", b"a &&     b"),
         (b"RUN a \\  \n b\n", b"a  b"),
         (b"RUN in\\\nstall\n", b"install"),
         (b"RUN [ -f a ] && b\n", b"[ -f a ] && b"),
@@ -75,7 +75,7 @@ def test_escape_directive_changes_the_continuation() -> None:
 
 
 def test_byte_order_mark_and_line_endings_are_known() -> None:
-    content = b"\xef\xbb\xbfFROM x\r\nCMD [\"a\", \\\r\n \"b\"]\r\n"
+    content = b'\xef\xbb\xbfFROM x\r\nCMD ["a", \\\r\n "b"]\r\n'
     dockerfile = parsed(content)
     assert dockerfile.newline == "\r\n"
     words = dockerfile.instructions[1].exec_form
@@ -90,10 +90,10 @@ def test_heredoc_bodies_are_no_instructions() -> None:
     assert [each.keyword for each in dockerfile.instructions] == ["FROM", "RUN", "COPY", "USER"]
     heredocs = dockerfile.instructions[1].heredocs
     assert [(each.name, each.body.text) for each in heredocs] == [
-        ("A", b"\tUSER hi\n"),
+        ("A", b"USER hi\n"),
         ("B", b"yo\n"),
     ]
-    assert dockerfile.instructions[3].line == 9
+    assert dockerfile.instructions[3].line == 10
 
 
 def test_flags_have_ranges() -> None:
@@ -145,7 +145,7 @@ def test_base_image_is_resolved_with_the_defaults(head: str, image: str | None) 
         (b"FROM x\n\\\n", "syntax-error"),
         (b"FROM x\nRUN <<EOF\nnever ended\n", "syntax-error"),
         (b"FROM x\0y\n", "syntax-error"),
-        (b"FROM x\nCMD [\"a\", 1]\n", "syntax-error"),
+        (b'FROM x\nCMD ["a", 1]\n', "syntax-error"),
         (b"FROM x\nRUN " + b"a" * 70_000, "syntax-error"),
         (b"{{ cookiecutter.base }}\n", "templated"),
         (b"FROM x\n{% if a %}\nRUN a\n{% endif %}\n", "templated"),

@@ -37,7 +37,7 @@ LINES = [
     "RUN $(pip install x) `pip install y`",
     "RUN { a; }; f(){ pip install x; }; f",
     "RUN echo 'it",
-    "RUN pip install $X ${Y:-z} *.whl ~/a \"é\"",
+    'RUN pip install $X ${Y:-z} *.whl ~/a "é"',
     'ENTRYPOINT ["sh", "-c"]',
     'ENTRYPOINT ["./e.sh"]',
     'CMD ["uvicorn a:b --port $PORT"]',

@@ -109,6 +109,25 @@ def test_names_that_no_report_can_show_are_left_out(tmp_path: Path, tracked: boo
     assert all(problem.path.isprintable() for problem in files.problems)
 
 
+@pytest.mark.parametrize("tracked", [False, True])
+def test_folders_may_nest_deeply(tmp_path: Path, tracked: bool) -> None:
+    deep = "/".join(["d"] * 1500)
+    here = os.open(tmp_path, os.O_RDONLY)
+    for part in deep.split("/"):
+        os.mkdir(part, dir_fd=here)
+        inner = os.open(part, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(os.open("a.py", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+    if tracked:
+        git(tmp_path, "init", "-q")
+        git(tmp_path, "add", ".")
+    files = scan_files(tmp_path)
+    assert list(files.paths) == [f"{deep}/a.py"]
+    assert files.read(f"{deep}/a.py") == b""
+
+
 def test_excluded_patterns_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "legacy/b.py", "pkg/c_old.py", "pkg/legacy/d.py")
     assert list(scan_files(tmp_path, ["/legacy", "*_old.py"]).paths) == ["a.py", "pkg/legacy/d.py"]

@@ -115,9 +115,7 @@ def test_deep_nesting_ends_without_an_error() -> None:
     ],
 )
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_words_of_run_lead_back_to_the_file(
-    text: str, word: str, raw: bytes, newline: str
-) -> None:
+def test_words_of_run_lead_back_to_the_file(text: str, word: str, raw: bytes, newline: str) -> None:
     content, found = run(text.replace("\n", newline))
     (match,) = [each for command in found for each in command.words if each.text == word]
     assert content[match.start : match.end].replace(b"\r\n", b"\n") == raw
@@ -133,7 +131,7 @@ def test_broken_text_is_an_error_as_a_whole() -> None:
 
 
 def test_other_shells_are_not_read() -> None:
-    content = b'FROM x\nRUN pip install a\n'
+    content = b"FROM x\nRUN pip install a\n"
     dockerfile = parse_dockerfile("Dockerfile", content)
     assert not isinstance(dockerfile, Problem)
     assert commands(dockerfile.stages[0].instructions[0], ("powershell", "-Command")) == ()

@@ -111,7 +111,8 @@ def test_nothing_is_constructed() -> None:
         (b"a: \x00\n", "yaml-syntax", 1),
         (b"a: \xe9\n", "encoding", 1),
         (b"a: &a [*a]\n", "yaml-aliases", 1),
-        (b"a: x\n" * (MAX_BYTES // 4), "too-large", 1),
+        (b"a: x\n" * (MAX_BYTES // 8), "too-large", 1),
+        (b"a: " + b"x" * MAX_BYTES, "too-large", 1),
     ],
 )
 def test_what_cannot_be_read_says_why_and_where(content: bytes, code: str, line: int) -> None:
@@ -123,7 +124,7 @@ def test_what_cannot_be_read_says_why_and_where(content: bytes, code: str, line:
     "content",
     [
         b"[" * 20_000,
-        b"{" * 20_000,
+        b"{a: " * 20_000,
         b"a: " + b"[" * 200 + b"]" * 200,
         b"- " * 20_000,
         b"? " * 20_000,

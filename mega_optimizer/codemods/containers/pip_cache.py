@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.shell import Command
 
 _FLAG = "--no-cache-dir"
+# What the file must hold to be looked at: nothing that `uv pip install` alone would bring.
+_PIP_INSTALL = re.compile(rb"(?<!uv )\bpip")
 _OTHER_CACHE = re.compile(r"^/var/|/\.cache/(?!pip(/|$))[^$]")
 # What runs as it stands, though perhaps not, or more than once: an added flag changes neither.
 _PLAIN = frozenset({"", "group", "condition", "loop"})
@@ -47,7 +49,7 @@ def find(context: Context) -> Iterator[Outcome]:
     """Add ``--no-cache-dir`` to each ``pip install`` whose cache would end up in the image."""
     path = context.service.dockerfile
     content = context.read(path) if path else b""
-    if path is None or not isinstance(content, bytes) or b"pip" not in content:
+    if path is None or not isinstance(content, bytes) or not _PIP_INSTALL.search(content):
         return
     dockerfile = context.dockerfile(path)
     if isinstance(dockerfile, Problem):
@@ -81,9 +83,7 @@ def _look_at(
         if b"pip" in content[instruction.start : instruction.end]:
             yield Skip(place, "opaque-shell", "the parsers read this RUN differently")
         return
-    if mounts_pip_cache(instruction) or configured_without_cache(
-        context, dockerfile, stage, instruction
-    ):
+    if mounts_pip_cache(instruction):
         return
     environment = environment_at(dockerfile, stage, instruction)
     written = commands(instruction, shell_at(dockerfile, stage, instruction))
@@ -99,6 +99,8 @@ def _look_at(
     if not keeping:
         if any(installs_in_string(command) for command in written):
             yield Skip(place, "opaque-shell", "pip install stands in a string that a shell reads")
+        return
+    if configured_without_cache(context, dockerfile, stage, instruction):
         return
     if not in_image:
         yield Skip(place, "stage-not-shipped", "this stage is not part of the image that ships")
@@ -159,7 +161,7 @@ def configured_without_cache(
     shown = [*before(dockerfile, stage, instruction), instruction]
     for other in shown:
         if other.keyword == "RUN":
-            if any(map(_configures_no_cache, commands(other))):
+            if _mentions_no_cache(other) and any(map(_configures_no_cache, commands(other))):
                 return True
             continue
         copy = copies(other)
@@ -172,6 +174,13 @@ def configured_without_cache(
             if isinstance(configuration, bytes) and b"no-cache-dir" in configuration:
                 return True
     return False
+
+
+def _mentions_no_cache(run: Instruction) -> bool:
+    """Whether it is worth parsing ``run`` once more."""
+    return any("no-cache" in text or "NO_CACHE" in text for text in run.values) or bool(
+        run.heredocs
+    )
 
 
 def _configures_no_cache(command: Command) -> bool:

@@ -87,11 +87,12 @@ def _is_constant_name(
     name = value.name
     if name is None:
         return False
-    inputs.words.update(value.text.split(".")[-2:])
     if scope and name.startswith(f":{scope}."):
-        root = name.removeprefix(f":{scope}.").partition(".")[0]
+        root, _, attribute = name.removeprefix(f":{scope}.").partition(".")
+        inputs.words.add(attribute)
         local = facts.assigned(root, scope)
         return local is not None and is_constant(program, facts, local, scope, inputs, depth + 1)
+    inputs.words.update(value.text.split(".")[-2:])
     found = program.definition(facts.path, name)
     if found is None:
         return name.partition(".")[0] in CONSTANT_PACKAGES

@@ -2,8 +2,8 @@
 
 An SQLAlchemy engine owns a connection pool and is meant to live as long as the process
 (https://docs.sqlalchemy.org/en/20/core/connections.html#basic-usage). Made per request, every
-request pays for a new connection. ``pool_pre_ping`` is added because a connection from a pool, other
-than a new one, may have been closed by the server in the meantime.
+request pays for a new connection. ``pool_pre_ping`` is added because a connection from a pool,
+other than a new one, may have been closed by the server in the meantime.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_constant
-from mega_optimizer.codemods.database.hazards import disposes, hazard
+from mega_optimizer.codemods.database.hazards import disposes, forks_after_import, hazard
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.program import Definition, Program
-from mega_optimizer.codemods.request_paths import runs_per_request
+from mega_optimizer.codemods.request_paths import runs_at_import, runs_per_request
 from mega_optimizer.repository.place import Place, Problem
 from mega_optimizer.repository.python import is_migration
 
@@ -79,16 +79,16 @@ def _objection(context: Context, program: Program, facts: PythonFacts, call: Cal
     if not constant or not call.arguments:
         reason = "the arguments may differ from call to call"
         return Skip(place, "arguments-not-constant", reason)
-    objection = hazard(context, program, call, inputs, place)
-    if objection is not None:
-        return objection
     here = Definition(facts.path, call.scope)
     if disposes(program, here):
         return Skip(place, "disposed", "a caller disposes of the engine")
     if not runs_per_request(program, here):
         reason = f"no route, dependency or task was seen to use {call.scope}"
         return Skip(place, "not-per-request", reason)
-    return None
+    if forks_after_import(context, program) and runs_at_import(program, here):
+        reason = "the engine is used at import, and workers that are forked later would share it"
+        return Skip(place, "forked-after-import", reason)
+    return hazard(context, program, call, inputs, place)
 
 
 def _local_objection(
@@ -138,6 +138,7 @@ def _rewrite(context: Context, facts: PythonFacts, calls: list[Call]) -> Iterato
         return
     try:
         shared, skips = share_engines(tree, facts, calls)
+        edits = edits_between(facts.path, tree.bytes, shared.tree) if shared else ()
     except RecursionError:
         place = Place(facts.path, calls[0].line)
         yield Skip(place, "too-deep", "is nested too deeply to be rewritten safely")
@@ -145,5 +146,4 @@ def _rewrite(context: Context, facts: PythonFacts, calls: list[Call]) -> Iterato
     yield from skips
     if shared is not None:
         place = Place(facts.path, shared.first.line, shared.first.column)
-        edits = edits_between(facts.path, tree.bytes, shared.tree)
         yield Fix(place, "share one engine between requests", edits)

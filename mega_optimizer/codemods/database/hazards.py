@@ -27,6 +27,7 @@ EVENT_LOOPS = (
     rb"asyncio\.run\b|run_until_complete|new_event_loop|async_to_sync|anyio\.run\b"
     rb"|\b[Cc]elery\b|nest_asyncio"
 )
+FORKING = rb"(?i)\bcelery\b|\bdramatiq\b|\brq\b|\buwsgi\b"
 ASYNC_TESTS = rb"TestClient|asyncio|anyio|AsyncClient"
 DELETIONS = frozenset({"remove", "unlink", "rmtree"})
 PATCHING = frozenset(
@@ -149,12 +150,21 @@ def _varies(call: Call, words: set[str]) -> bool:
 
 def _uses_memory_database(facts: PythonFacts) -> bool:
     stored = [store.value for store in facts.stores if "environ" in store.text and store.value]
-    passed = [call.value for call in facts.calls if "environ" in call.text]
+    passed = [call for call in facts.calls if "environ" in call.text]
+    values = [*stored, *(part.value for call in passed for part in call.arguments)]
     return any(
-        ":memory:" in text or text in ("sqlite://", "sqlite:///")
-        for value in (*stored, *passed)
-        for text in strings(value)
+        value.constant in ("sqlite://", "sqlite:///")
+        or any(":memory:" in text for text in strings(value))
+        for value in values
     )
+
+
+def forks_after_import(context: Context, program: Program) -> bool:
+    """Whether Celery, Dramatiq, RQ or uWSGI may run the service: they fork after importing it."""
+    if next(program.containing(FORKING, program.product), None) is not None:
+        return True
+    manifests = [context.read(path) for path in context.service.manifests]
+    return any(isinstance(each, bytes) and re.search(FORKING, each) for each in manifests)
 
 
 def disposes(program: Program, definition: Definition) -> bool:

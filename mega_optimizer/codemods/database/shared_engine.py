@@ -63,7 +63,10 @@ def share_engines(
     if moved and helper is None:
         return None, [*skips, Skip(_place(facts, first), "name-taken", "no name is free for it")]
     result, decorator_name = cached
-    decorator = cast("cst.Decorator", cst.Decorator(_call(decorator_name, maxsize="1")))
+    annotation = None
+    if moved:
+        result, annotation = _with_engine_type(result, facts, moved[0], start)
+    decorator = cst.Decorator(_call(decorator_name, maxsize="1"))
     replaced: dict[Call, Callable[[cst.Call], cst.BaseExpression]] = {
         call: _with_pre_ping for call in factories
     }
@@ -81,7 +84,7 @@ def share_engines(
     for call in factories:
         changed = _decorated(changed, call.scope, decorator)
     if moved:
-        definition = _helper(facts, cast("str", helper), bodies[0], decorator, moved[0])
+        definition = _helper(cast("str", helper), bodies[0], decorator, annotation)
         changed = _inserted_above(changed, {_root(call) for call in moved}, definition)
     return Shared(changed, first), skips
 
@@ -95,7 +98,9 @@ def _root(call: Call) -> str:
 
 
 def _function_line(facts: PythonFacts, call: Call) -> int:
-    lines = [each.line for each in (*facts.functions, *facts.classes) if each.path == _root(call)]
+    root = _root(call)
+    lines = [function.line for function in facts.functions if function.path == root]
+    lines += [each.line for each in facts.classes if each.path == root]
     return min([*lines, call.line])
 
 
@@ -190,20 +195,9 @@ def _decorated(tree: cst.Module, name: str, decorator: cst.Decorator) -> cst.Mod
 
 
 def _helper(
-    facts: PythonFacts, name: str, call: cst.Call, decorator: cst.Decorator, made: Call
+    name: str, call: cst.Call, decorator: cst.Decorator, annotation: str | None
 ) -> cst.FunctionDef:
     blank = cst.EmptyLine(indent=False)
-    kind = "AsyncEngine" if made.text.endswith("create_async_engine") else "Engine"
-    annotation = next(
-        (
-            each.bound
-            for each in facts.imports
-            if each.target.startswith("sqlalchemy.")
-            and each.target.endswith(f".{kind}")
-            and facts.bindings.get(each.bound) == each.target
-        ),
-        None,
-    )
     returned = cst.Return(_with_pre_ping(call))
     return cst.FunctionDef(
         name=cst.Name(name),
@@ -213,6 +207,24 @@ def _helper(
         returns=cst.Annotation(cst.Name(annotation)) if annotation else None,
         leading_lines=[blank, blank],
     )
+
+
+def _with_engine_type(
+    tree: cst.Module, facts: PythonFacts, made: Call, before: int
+) -> tuple[cst.Module, str | None]:
+    """Return the tree and the name of the engine's type, where the code around is annotated."""
+    function = facts.function(made.scope)
+    if function is None or function.annotation is None:
+        return tree, None
+    is_async = made.text.endswith("create_async_engine")
+    kind = "AsyncEngine" if is_async else "Engine"
+    for each in facts.imports:
+        known = each.target.startswith("sqlalchemy.") and each.target.endswith(f".{kind}")
+        if known and facts.bindings.get(each.bound) == each.target:
+            return tree, each.bound
+    module = "sqlalchemy.ext.asyncio" if is_async else "sqlalchemy.engine"
+    added = ensure_import(tree, facts, module, kind, before)
+    return (tree, None) if isinstance(added, Skip) else added
 
 
 def _inserted_above(tree: cst.Module, names: set[str], definition: cst.FunctionDef) -> cst.Module:

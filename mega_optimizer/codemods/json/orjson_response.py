@@ -93,9 +93,9 @@ def _rewrite(context: Context, facts: PythonFacts, call: Call, place: Place) -> 
         changed = replace_calls(
             module, {call: lambda node: with_keyword(node, DEFAULT, cst.Name(name), call.column)}
         )
+        if changed is None:
+            return Skip(place, "not-found-again", "the call could not be found again in the tree")
+        edits = edits_between(facts.path, tree.bytes, changed)
     except RecursionError:
         return Skip(place, "too-deep", "is nested too deeply to be rewritten safely")
-    if changed is None:
-        return Skip(place, "not-found-again", "the call could not be found again in the tree")
-    edits = edits_between(facts.path, tree.bytes, changed)
     return Fix(place, "answer with ORJSONResponse by default", edits, REQUIRES)

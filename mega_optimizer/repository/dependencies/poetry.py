@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mega_optimizer.repository.place import Place
 
-CLAUSE = re.compile(r"(\^|~(?!=)|===|==|~=|!=|>=|<=|>|<|=)?\s*([^\s,]+)")
+CLAUSE = re.compile(r"\s*(\^|~(?!=)|===|==|~=|!=|>=|<=|>|<|=)?\s*([^\s,]+)")
 
 
 def poetry_specifier(text: str) -> SpecifierSet | None:

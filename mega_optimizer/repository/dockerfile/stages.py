@@ -113,12 +113,13 @@ def environment_at(
     defaults = {argument.name: argument.default for argument in dockerfile.arguments}
     own = {id(other) for other in stage.instructions}
     for other in before(dockerfile, stage, instruction):
-        visible = {**build_arguments, **environment}
         if other.keyword == "ENV" and not other.opaque:
             pairs = list(pairwise(other.values))[::2]
             # All values of one ENV see what held before it.
-            environment |= {name: expand(value, visible) for name, value in pairs}
+            visible = build_arguments | environment
+            environment.update({name: expand(value, visible) for name, value in pairs})
         elif other.keyword == "ARG" and id(other) in own:
+            visible = build_arguments | environment
             for word in other.values:
                 name, equals, default = word.partition("=")
                 build_arguments[name] = expand(default, visible) if equals else defaults.get(name)
