@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mega_optimizer.engine.plan import Options, make_plan, withdrawn
+from mega_optimizer.engine.plan import NOT_IDEMPOTENT, Options, make_plan
 from mega_optimizer.errors import UserError
 from mega_optimizer.repository.files import UnreadableFile
 from mega_optimizer.repository.git_index import UnreadableRepository, git_state
@@ -216,18 +216,10 @@ def _without_restless_rules(
         return plan
     after = scan(plan.result, files.guard.root.name)
     again = make_plan(plan.result, after, rules, options)
-    restless = {change.rule for change in again.changes}
+    restless = {(change.rule, change.service): NOT_IDEMPOTENT for change in again.changes}
     if not restless:
         return plan
-    calm = make_plan(
-        files, plan.repository, [rule for rule in rules if rule.id not in restless], options
-    )
-    restless_findings = tuple(
-        withdrawn(finding)
-        for finding in plan.findings
-        if finding.rule in restless and finding.status == "would-apply"
-    )
-    return replace(calm, findings=(*calm.findings, *restless_findings))
+    return make_plan(files, plan.repository, rules, replace(options, withdrawn=restless))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mega_optimizer.pipeline import Mode, Request, Result
 
@@ -152,27 +152,16 @@ def _save(output: Path, content: bytes) -> None:
 
 def _report(result: Result, output: Path | None, verbose: bool) -> None:
     """Print the report: to stdout, to ``output``, or beside a diff to stderr."""
-    from io import StringIO
-
     from rich.console import Console
 
-    from mega_optimizer.report.terminal import print_result
+    from mega_optimizer.report.terminal import as_text, print_result
 
-    if output is not None:
-        text = StringIO()
-        print_result(result, Console(file=text, width=PLAIN_WIDTH), verbose)
-        _save(output, text.getvalue().encode("utf-8", "surrogateescape"))
-        return
     console = Console(stderr=result.mode == "diff", highlight=False)
-    if not console.is_terminal:
-        console = Console(stderr=result.mode == "diff", highlight=False, width=PLAIN_WIDTH)
-    print_result(result, console, verbose)
+    if output is None and console.is_terminal:
+        print_result(result, console, verbose)
+    elif output is None:
+        typer.echo(as_text(result, verbose), nl=False, err=result.mode == "diff")
+    else:
+        _save(output, as_text(result, verbose).encode("utf-8", "surrogateescape"))
     for warning in result.warnings:
         typer.echo(f"mega-optimize: {warning}", err=True)
-
-
-# The width of a report that no terminal limits.
-PLAIN_WIDTH = 120
-
-if TYPE_CHECKING:
-    from collections.abc import Callable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -71,3 +72,16 @@ class Context:
         from mega_optimizer.repository.dependencies.read import read_dependencies
 
         return read_dependencies(self.files, self.service)
+
+    @cached_property
+    def python_version(self) -> str | None:
+        """The ``X.Y`` that the tag of an official python image names, else None."""
+        from mega_optimizer.repository.dockerfile import root_image, shipping_stage
+
+        parsed = self.dockerfile(self.service.dockerfile) if self.service.dockerfile else None
+        if parsed is None or isinstance(parsed, Problem):
+            return None
+        stage = shipping_stage(parsed, self.service.stage)
+        image = root_image(parsed, stage) if stage else None
+        found = re.search(r"(?:^|/)python:(3\.\d+)", image or "")
+        return found[1] if found else None

@@ -33,9 +33,9 @@ class Fix:
     """All edits of one finding, across files. It lands whole or not at all.
 
     ``edits`` may be a function that makes them: it is called only where the fix is to land, and
-    may find that it cannot. ``requires`` are requirements (PEP 508) that the service must declare for the edits to hold;
-    the engine turns them into edits of the manifest that a person would edit: the one that
-    declares the package ``beside``.
+    may find that it cannot. ``requires`` are requirements (PEP 508) that the service must declare
+    for the edits to hold; the engine turns them into edits of the manifest that a person would
+    edit: the one that declares the package ``beside``.
     """
 
     place: Place

@@ -75,9 +75,17 @@ def edits_between(path: str, old: bytes, new: bytes | cst.Module) -> tuple[Edit,
         position = offsets[head + low]
         for old_part, new_part in _aligned(old_lines[low:high], new_lines[start:end]):
             if old_part != new_part:
-                edits.append(_trimmed(path, position, old_part, new_part))
+                _append(edits, _trimmed(path, position, old_part, new_part))
             position += len(old_part)
     return tuple(edits)
+
+
+def _append(edits: list[Edit], edit: Edit) -> None:
+    """Add ``edit``, joined to the one before where both touch: their order would be lost."""
+    if edits and edits[-1].end == edit.start:
+        last = edits.pop()
+        edit = Edit(edit.path, last.start, edit.end, last.replacement + edit.replacement)
+    edits.append(edit)
 
 
 def _aligned(old: list[bytes], new: list[bytes]) -> list[tuple[bytes, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mega_optimizer.repository.dependencies.allowed import holds
@@ -30,7 +31,7 @@ def _wrong_version(
 ) -> tuple[str, str] | None:
     from packaging.specifiers import SpecifierSet
 
-    resolve = resolver.resolve if resolver else None
+    resolve = partial(resolver.resolve, python=context.python_version) if resolver else None
     verdict = holds(context.dependencies, package, SpecifierSet(wanted), resolve)
     if verdict.answer == "holds":
         return None

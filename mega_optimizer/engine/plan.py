@@ -35,6 +35,7 @@ Status = Literal["applied", "would-apply", "above-level", "skipped", "suppressed
 
 # A rule that still finds work after this many rounds would never end.
 ROUNDS = 4
+NOT_IDEMPOTENT = ("not-idempotent", "a second run would change its result again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Options:
     ``named`` are the rules that the user selected by name: their level does not hold them back.
     ``obstacle`` says why a path cannot be written (``None``: it can); in memory nothing is in the
     way. ``excluded`` says whether a path is left out by configuration; ``only``, where given, names
-    the files in which findings count.
+    the files in which findings count. ``withdrawn`` maps (rule, service) to the (code, reason) for
+    which the fixes of that rule to that service are not made.
     """
 
     level: Level = "safe"
@@ -56,6 +58,7 @@ class Options:
     obstacle: Callable[[str], tuple[str, str] | None] = lambda path: None
     excluded: Callable[[str, str], bool] = lambda path, rule: False
     only: frozenset[str] | None = None
+    withdrawn: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     propagate_errors: bool = False
 
 
@@ -179,7 +182,8 @@ class _Planner:
             ]
         self.snapshot = start
         self.findings += [
-            withdrawn(finding) if finding.status == "would-apply" else finding for finding in found
+            _withdrawn(finding, *NOT_IDEMPOTENT) if finding.status == "would-apply" else finding
+            for finding in found
         ]
 
     def _considers(self, rule: Rule, service: Service) -> bool:
@@ -210,7 +214,7 @@ class _Planner:
                     declined.append(finding)
                 elif gate:
                     declined.append(_skipped(finding, *gate))
-                elif finding.status == "above-level":
+                elif finding.status in ("above-level", "withdrawn"):
                     declined.append(finding)
                 else:
                     candidates.append(_Candidate(service, outcome, finding))
@@ -254,6 +258,8 @@ class _Planner:
             return replace(finding, status="suppressed", code="not-named", reason="not asked for")
         if isinstance(outcome, Fix) and not self._allows(rule):
             return replace(finding, status="above-level")
+        if isinstance(outcome, Fix) and (rule.id, service.name) in self.options.withdrawn:
+            return _withdrawn(finding, *self.options.withdrawn[rule.id, service.name])
         return finding
 
     def _place_before_the_plan(self, place: Place) -> Place:
@@ -380,10 +386,8 @@ class _Planner:
         return None
 
 
-def withdrawn(finding: Finding) -> Finding:
-    """Return ``finding`` as that of a rule whose result a second run would change again."""
-    reason = "a second run would have changed its result again"
-    return replace(finding, status="withdrawn", code="not-idempotent", reason=reason)
+def _withdrawn(finding: Finding, code: str, reason: str) -> Finding:
+    return replace(finding, status="withdrawn", code=code, reason=reason)
 
 
 def _skipped(finding: Finding, code: str, reason: str) -> Finding:

@@ -35,7 +35,9 @@ def with_requirements(
         path: apply_edits(context.files.read(path), [edit for edit in added if edit.path == path])
         for path in paths
     }
-    locks = refresh_locks(context.files, context.dependencies, changed, resolver)
+    locks = refresh_locks(
+        context.files, context.dependencies, changed, resolver, python=context.python_version
+    )
     if isinstance(locks, Skip):
         return locks
     replaced = [

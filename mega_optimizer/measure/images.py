@@ -68,7 +68,9 @@ def _estimate(
     service: Service, files: Files, resolver: Resolver | None, git_bytes: int | None
 ) -> ImageEstimate:
     context = Context(service, files)
-    resolved = resolver.resolve(context.dependencies) if resolver else None
+    resolved = (
+        resolver.resolve(context.dependencies, python=context.python_version) if resolver else None
+    )
     if isinstance(resolved, Problem):
         resolved = None
     return estimate_image(context, context.dependencies, resolved, git_bytes)

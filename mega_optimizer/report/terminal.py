@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # How many services, or places of one reason, are shown before the rest is only counted.
 SHOWN = 12
 PLACES_SHOWN = 4
+INDENT = (0, 0, 0, 2)
+# The width of a report that no terminal limits.
+PLAIN_WIDTH = 160
 
 
 def print_result(result: Result, console: Console, verbose: bool = False) -> None:
@@ -36,6 +39,17 @@ def print_result(result: Result, console: Console, verbose: bool = False) -> Non
         console.print(part)
     console.print()
     console.print(Text(_closing(result), style="bold"))
+
+
+def as_text(result: Result, verbose: bool = False) -> str:
+    """Return what :func:`print_result` prints, without colours and without a limit of width."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    text = StringIO()
+    print_result(result, Console(file=text, width=PLAIN_WIDTH, highlight=False), verbose)
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
 def _parts(result: Result, verbose: bool) -> Iterator[RenderableType]:
@@ -65,7 +79,7 @@ def _parts(result: Result, verbose: bool) -> Iterator[RenderableType]:
 
 
 def _section(title: str, body: RenderableType) -> RenderableType:
-    return Group(Text(title, style="bold"), Padding(body, (0, 0, 0, 2)))
+    return Group(Text(title, style="bold"), Padding(body, INDENT, expand=False))
 
 
 def _services(services: Iterable[Service], verbose: bool) -> RenderableType:
@@ -95,7 +109,7 @@ def _by_rule(findings: Iterable[Finding], result: Result) -> RenderableType:
     for (rule, level), members in grouped.items():
         lines.append(Text.assemble((rule, "green"), f"  {level}  ", (titles.get(rule, ""), "dim")))
         lines += [
-            Padding(Text(f"{finding.place}  {finding.message}"), (0, 0, 0, 2))
+            Padding(Text(f"{finding.place}  {finding.message}"), INDENT, expand=False)
             for finding in members
         ]
     return Group(*lines)
@@ -110,35 +124,36 @@ def _reasons(findings: Iterable[Finding], verbose: bool) -> RenderableType:
         lines.append(Text.assemble((code, "yellow"), f"  {rule}  {_count(len(members), 'place')}"))
         shown = members if verbose else members[:PLACES_SHOWN]
         lines += [
-            Padding(Text(f"{finding.place}  {finding.reason}"), (0, 0, 0, 2)) for finding in shown
+            Padding(Text(f"{finding.place}  {finding.reason}"), INDENT, expand=False)
+            for finding in shown
         ]
         if len(members) > len(shown):
             more = f"and {len(members) - len(shown)} more (--verbose shows them)"
-            lines.append(Padding(Text(more, style="dim"), (0, 0, 0, 2)))
+            lines.append(Padding(Text(more, style="dim"), INDENT, expand=False))
     return Group(*lines)
 
 
 def _images(images: Iterable[ImagePair]) -> RenderableType:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("service", "before", "after", "difference of what is known"):
-        table.add_column(heading, justify="left" if heading == "service" else "right")
-    unknown: dict[str, list[str]] = defaultdict(list)
+    lines: list[RenderableType] = []
     for pair in images:
-        table.add_row(
-            Text(pair.service, style="cyan"),
-            _size(pair.before.bytes_compressed),
-            _size(pair.after.bytes_compressed),
-            _signed(pair.known_difference),
+        before, after = pair.before.bytes_compressed, pair.after.bytes_compressed
+        change = None if before is None or after is None else after - before
+        lines.append(
+            Text.assemble(
+                (pair.service, "cyan"), f"  {_size(before)} → {_size(after)}  ({_signed(change)})"
+            )
         )
-        for reason in dict.fromkeys((*pair.before.unknown, *pair.after.unknown)):
-            unknown[reason].append(pair.service)
-    gaps = [
-        Text(f"unknown for {', '.join(services)}: {reason}", style="dim")
-        for reason, services in unknown.items()
-    ]
-    sources = sorted({pair.after.source for pair in images if pair.after.source})
-    told = [Text(f"source: {source}", style="dim") for source in sources]
-    return _section("Image sizes, compressed, estimated", Group(table, *gaps, *told))
+        parts = [f"{each.name} {_signed(each.compressed)}" for each in pair.differences]
+        lines.append(Padding(Text(f"changed: {'; '.join(parts)}"), INDENT, expand=False))
+        gaps = pair.after.gaps("bytes compressed")
+        if gaps:
+            told = f"not known: {'; '.join(gap.partition(', compressed: ')[0] for gap in gaps)}"
+            lines.append(Padding(Text(told, style="dim"), INDENT, expand=False))
+    note = "A total is given only where every part is known; --format json names every source."
+    return _section(
+        "Image sizes, compressed, estimated, before → after",
+        Group(*lines, Text(note, style="dim")),
+    )
 
 
 def _problems(problems: Iterable[Problem], verbose: bool) -> RenderableType:
@@ -162,7 +177,7 @@ def _closing(result: Result) -> str:
     rules = {change.rule for change in result.plan.changes}
     what = f"{_count(len(changed), 'file')} by {_count(len(rules), 'rule')}"
     if result.written:
-        return f"Changed {what}. Review with git diff; undo with git checkout."
+        return f"Changed {what}. git diff shows it; git stash --include-untracked undoes it."
     return f"Would change {what}. Nothing was written."
 
 
@@ -170,8 +185,10 @@ def _size(count: int | None) -> str:
     return "unknown" if count is None else _human(count)
 
 
-def _signed(count: int) -> str:
-    return "0" if count == 0 else f"{'+' if count > 0 else '−'}{_human(abs(count))}"  # noqa: RUF001
+def _signed(count: int | None) -> str:
+    if count is None:
+        return "change unknown"
+    return "no change" if count == 0 else f"{'+' if count > 0 else '−'}{_human(abs(count))}"  # noqa: RUF001
 
 
 def _human(count: int) -> str:

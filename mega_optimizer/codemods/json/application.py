@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mega_optimizer.repository.place import Place
+from mega_optimizer.repository.python import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mega_optimizer.codemods.program import Definition, Program
-    from mega_optimizer.repository.python import Call, PythonFacts, Route, Value
+    from mega_optimizer.repository.python import Call, PythonFacts, Value
 
 FASTAPI = ("fastapi.FastAPI", "fastapi.applications.FastAPI")
 ROUTER = ("fastapi.APIRouter", "fastapi.routing.APIRouter")
@@ -55,6 +56,7 @@ class Application:
     routes: list[ServedRoute] = field(default_factory=list)
     defaults: list[tuple[str, Call]] = field(default_factory=list)
     hidden: Place | None = None
+    open: list[Definition] = field(default_factory=list)  # routers that are being collected
 
 
 def read_application(program: Program, facts: PythonFacts, call: Call) -> Application:
@@ -145,6 +147,8 @@ def _follow(
     if owner and _is(program, facts.path, owner, home, name):
         if method == "include_router":
             _include(program, application, facts, call, classes)
+        elif method == "add_api_route" and (route := _added_route(program, facts, call)):
+            _add_route(application, facts.path, route, classes)
         elif method not in HARMLESS and not _is_decorator(facts, call):
             application.hidden = Place(facts.path, call.line)
     elif any(_is(program, facts.path, a.value.name, home, name) for a in call.arguments) and (
@@ -152,6 +156,19 @@ def _follow(
     ):
         # handed to a function of the service, which may add routes
         application.hidden = Place(facts.path, call.line)
+
+
+def _added_route(program: Program, facts: PythonFacts, call: Call) -> Route | None:
+    """Return the route of ``add_api_route(path, endpoint)``, where the endpoint can be seen."""
+    endpoint = call.argument("endpoint")
+    if endpoint is None and len(call.positional) > 1:
+        endpoint = call.positional[1]
+    found = program.definition(facts.path, endpoint.name) if endpoint is not None else None
+    home = program.facts(found.path) if found is not None else None
+    handler = home.function(found.name) if home is not None and found is not None else None
+    if handler is None:
+        return None
+    return Route(None, call.text, ("GET",), None, handler, call.value, call.line)
 
 
 def _is_decorator(facts: PythonFacts, call: Call) -> bool:
@@ -176,10 +193,11 @@ def _include(
         application.defaults.append((facts.path, call))
         classes = ((facts.path, default), *classes)
     own, constructor = made
-    seen = any(path == found.path and each is constructor for path, each in application.defaults)
-    if seen or len(application.routes) > 100_000:
-        return
+    if found in application.open:
+        return  # a router that includes itself
+    application.open.append(found)
     _collect(program, application, own, constructor, f":{found.name}", classes)
+    application.open.pop()
 
 
 def _made_by(program: Program, found: Definition) -> tuple[PythonFacts, Call] | None:

@@ -8,6 +8,7 @@ routers are one: any class left on the way to a route keeps it on the slow path.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Fix, Skip
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mega_optimizer.codemods.context import Context
-    from mega_optimizer.codemods.finding import Edit, Outcome
+    from mega_optimizer.codemods.finding import Edit, Edits, Outcome
     from mega_optimizer.codemods.json.application import Application, ServedRoute
     from mega_optimizer.repository.python import Call, PythonFacts, Value
 
@@ -57,7 +58,9 @@ def find(context: Context) -> Iterator[Outcome]:
             continue
         if objection is None and kept.intersection(application.defaults):
             objection = Skip(_place(application), "router-shared", "shares a router with another")
-        yield objection or _rewrite(context, program, application)
+        message = "let pydantic serialise the typed routes"
+        edits = partial(_edits, context, program, application)
+        yield objection or Fix(_place(application), message, edits)
 
 
 def _place(application: Application) -> Place:
@@ -152,7 +155,7 @@ def _is_precise(value: Value) -> bool:
     return all(_is_precise(each.value) for each in value.arguments)
 
 
-def _rewrite(context: Context, program: Program, application: Application) -> Outcome:
+def _edits(context: Context, program: Program, application: Application) -> Edits | Skip:
     from mega_optimizer.codemods.python import skipped
 
     place = _place(application)
@@ -169,7 +172,7 @@ def _rewrite(context: Context, program: Program, application: Application) -> Ou
         if isinstance(changed, Problem):
             return skipped(changed)
         edits += changed
-    return Fix(place, "let pydantic serialise the typed routes", tuple(edits))
+    return tuple(edits)
 
 
 def _without_default(

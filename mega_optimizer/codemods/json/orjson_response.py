@@ -7,6 +7,7 @@ serialised by pydantic itself, so the rule's version gate ends there.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Fix, Skip
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mega_optimizer.codemods.context import Context
-    from mega_optimizer.codemods.finding import Outcome
+    from mega_optimizer.codemods.finding import Edits, Outcome
     from mega_optimizer.repository.python import Call, PythonFacts
 
 ORJSON = "fastapi.responses.ORJSONResponse"
@@ -73,10 +74,11 @@ def _judge(context: Context, program: Program, facts: PythonFacts, call: Call) -
     if application.hidden is None and all(answers_little(route) for route in affected):
         reason = "its JSON answers are small literals: a faster serialiser wins nothing"
         return Skip(place, "only-small-answers", reason)
-    return _rewrite(context, facts, call, place)
+    edits = partial(_edits, context, facts, call, place)
+    return Fix(place, "answer with ORJSONResponse by default", edits, REQUIRES, beside="fastapi")
 
 
-def _rewrite(context: Context, facts: PythonFacts, call: Call, place: Place) -> Outcome:
+def _edits(context: Context, facts: PythonFacts, call: Call, place: Place) -> Edits | Skip:
     import libcst as cst
 
     from mega_optimizer.codemods.imports import ensure_import
@@ -95,7 +97,6 @@ def _rewrite(context: Context, facts: PythonFacts, call: Call, place: Place) -> 
         )
         if changed is None:
             return Skip(place, "not-found-again", "the call could not be found again in the tree")
-        edits = edits_between(facts.path, tree.bytes, changed)
+        return edits_between(facts.path, tree.bytes, changed)
     except RecursionError:
         return Skip(place, "too-deep", "is nested too deeply to be rewritten safely")
-    return Fix(place, "answer with ORJSONResponse by default", edits, REQUIRES)

@@ -9,6 +9,7 @@ import warnings
 
 from mega_optimizer.repository.memo import by_content
 from mega_optimizer.repository.place import Problem
+from mega_optimizer.repository.python.build import build_facts
 from mega_optimizer.repository.python.facts import PythonFacts
 from mega_optimizer.repository.python.names import NameTable
 from mega_optimizer.repository.python.walk import Walk
@@ -39,7 +40,7 @@ def python_facts(path: str, content: bytes) -> PythonFacts | Problem:
         walk = Walk(tree)
         if walk.is_template:
             return Problem(path, "templated", "is a template of Python source")
-        return walk.facts(path, NameTable(walk))
+        return build_facts(path, walk, NameTable(walk))
     except SyntaxError as error:
         return _syntax_problem(path, content, error)
     except ValueError as error:  # undecodable source, null bytes

@@ -7,26 +7,15 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mega_optimizer.repository.python.facts import (
-    Assignment,
-    Call,
-    Class,
-    Function,
     Import,
-    Parameter,
-    PythonFacts,
-    Route,
-    Store,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mega_optimizer.repository.python.facts import Where
-    from mega_optimizer.repository.python.names import NameTable
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
-HTTP_METHODS = frozenset({"get", "post", "put", "delete", "patch", "options", "head", "trace"})
-ROUTE_DECORATORS = HTTP_METHODS | {"api_route", "websocket"}
 
 
 class Binding(NamedTuple):
@@ -303,109 +292,6 @@ class Walk:
         self.generators.add(scope)
         self._push([node.value], scope, where)
 
-    # The result
-
-    def facts(self, path: str, names: NameTable) -> PythonFacts:
-        """Return the facts, with names resolved by ``names``."""
-        functions = [self._function_facts(each, names) for each in self.functions]
-        return PythonFacts(
-            path=path,
-            imports=tuple(self.imports),
-            calls=tuple(self._call_facts(names)),
-            functions=tuple(functions),
-            classes=tuple(
-                Class(
-                    scope.member(node.name),
-                    node.lineno,
-                    tuple(names.value(base, scope) for base in node.bases),
-                    tuple(names.value(each, scope) for each in node.decorator_list),
-                )
-                for node, scope in self.classes
-            ),
-            assignments=tuple(
-                Assignment(text, names.value(value, scope), scope.path, line)
-                for text, value, scope, line in self.assignments
-            ),
-            stores=tuple(
-                Store(
-                    text,
-                    names.resolve(text, scope, patched=True),
-                    key.value if isinstance(key, ast.Constant) else None,
-                    None if value is None else names.value(value, scope),
-                    scope.path,
-                    line,
-                )
-                for text, key, value, scope, line in self.stores
-            ),
-            routes=tuple(_routes(functions)),
-            loads={scope: frozenset(texts) for scope, texts in self.loads.items()},
-            bindings={name: names.resolve(name, self.module) for name in self.module.bindings},
-            bound_names=frozenset(names.all_bound()),
-            has_main_guard=self.has_main_guard,
-        )
-
-    def _call_facts(self, names: NameTable) -> Iterable[Call]:
-        ordinals: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for node, scope in self.calls:
-            value = names.value(node, scope)
-            key = (scope.path, value.text)
-            yield Call(value, scope.path, ordinals[key], node.lineno, node.col_offset + 1)
-            ordinals[key] += 1
-
-    def _function_facts(
-        self, seen: tuple[FunctionNode, Scope, Scope], names: NameTable
-    ) -> Function:
-        node, scope, inner = seen
-        return Function(
-            path=inner.path,
-            line=node.lineno,
-            is_async=isinstance(node, ast.AsyncFunctionDef),
-            is_generator=inner in self.generators,
-            decorators=tuple(names.value(each, scope) for each in node.decorator_list),
-            parameters=tuple(
-                Parameter(
-                    argument.arg,
-                    None
-                    if argument.annotation is None
-                    else names.value(argument.annotation, scope),
-                    None if default is None else names.value(default, scope),
-                )
-                for argument, default in _with_defaults(node.args)
-            ),
-            annotation=None if node.returns is None else names.value(node.returns, scope),
-            returns=tuple(
-                None if each is None else names.value(each, inner) for each in self.returns[inner]
-            ),
-            global_names=frozenset(self.globals[inner]),
-        )
-
-
-def _routes(functions: list[Function]) -> Iterable[Route]:
-    for function in functions:
-        for decorator in function.decorators:
-            owner_text, dot, method = decorator.text.rpartition(".")
-            if decorator.kind != "call" or not dot or method not in ROUTE_DECORATORS:
-                continue
-            owner = decorator.name.rpartition(".")[0] if decorator.name else None
-            first = next(
-                (a.value for a in decorator.arguments if a.keyword in (None, "path")), None
-            )
-            path = first.constant if first is not None else None
-            methods: tuple[str, ...] = (method.upper(),)
-            if method == "api_route":
-                listed = decorator.argument("methods")
-                parts = [a.value.constant for a in listed.arguments] if listed else ["GET"]
-                methods = tuple(str(part).upper() for part in parts)
-            yield Route(
-                owner,
-                owner_text,
-                methods,
-                path if isinstance(path, str) else None,
-                function,
-                decorator,
-                function.line,
-            )
-
 
 def _stronger(where: Where, other: Where) -> Where:
     return where if where != "plain" else other
@@ -429,7 +315,8 @@ def _parameters(arguments: ast.arguments) -> list[ast.arg]:
     return found + ([arguments.kwarg] if arguments.kwarg else [])
 
 
-def _with_defaults(arguments: ast.arguments) -> list[tuple[ast.arg, ast.expr | None]]:
+def with_defaults(arguments: ast.arguments) -> list[tuple[ast.arg, ast.expr | None]]:
+    """Return all parameters in source order, each with its default."""
     plain = [*arguments.posonlyargs, *arguments.args]
     missing = len(plain) - len(arguments.defaults)
     defaults: dict[str, ast.expr | None] = {
@@ -444,7 +331,7 @@ def _signature(arguments: ast.arguments) -> list[ast.AST | None]:
     """Return annotations and defaults in source order."""
     return [
         part
-        for argument, default in _with_defaults(arguments)
+        for argument, default in with_defaults(arguments)
         for part in (argument.annotation, default)
     ]
 
