@@ -59,7 +59,7 @@ def try_tree(tree: Path) -> Trial:
     if diff:
         with TemporaryDirectory() as folder:
             copy = Path(folder) / tree.name
-            subprocess.run(["cp", "-R", str(tree), str(copy)], check=True)
+            subprocess.run(["cp", "-R", f"{tree}/.", str(copy)], check=True)
             subprocess.run(
                 ["git", "apply", "--unsafe-paths", "--directory", str(copy), "-"],
                 input=diff,

@@ -5,8 +5,19 @@ from __future__ import annotations
 import sys
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line and exit with its status."""
+    try:
+        _main()
+    except KeyboardInterrupt:  # before the command line was there to receive it
+        sys.stderr.write("mega-optimize: interrupted\n")
+        sys.exit(INTERRUPTED)
+
+
+def _main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         from mega_optimizer import __version__
 
@@ -23,4 +34,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # ``python -m`` looks for modules in the current folder first, and that may be the target.
+    # What this cannot help is a target with a ``mega_optimizer`` of its own: use the command.
+    if not sys.flags.safe_path:
+        del sys.path[0]
     main()

@@ -5,6 +5,7 @@ The configuration of a target chooses among rules; it can never name a command t
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -60,13 +61,15 @@ def read_settings(root: Path) -> Settings:
     Raises :class:`ConfigurationError` with the file, the key and what it may be.
     """
     guard = Guard(root)
-    if (root / YAML_NAME).exists():
+    if os.path.lexists(root / YAML_NAME):
         return settings_from(_yaml(_content(guard, YAML_NAME)), YAML_NAME)
-    if (root / "pyproject.toml").is_file():
-        content = _content(guard, "pyproject.toml")
-        if b"[tool.mega-optimize" in content:
-            return settings_from(_toml(content), "pyproject.toml [tool.mega-optimize]")
-    return Settings()
+    try:
+        project = guard.read("pyproject.toml")
+    except UnreadableFile:
+        return Settings()  # the scan says why, where there is such a file
+    if b"mega-optimize" not in project:
+        return Settings()
+    return settings_from(_toml(project), "pyproject.toml [tool.mega-optimize]")
 
 
 def settings_from(given: object, source: str) -> Settings:
@@ -74,13 +77,13 @@ def settings_from(given: object, source: str) -> Settings:
     if given is None:
         return Settings(source=source)
     if not isinstance(given, dict):
-        raise ConfigurationError(f"{source}: expected keys and values")
+        raise ConfigurationError(f"{source}: settings are expected, each with a name and a value")
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in KEYS:
             near = get_close_matches(str(key), list(KEYS), n=1)
             meant = f"; did you mean {near[0]}?" if near else f" (known: {', '.join(KEYS)})"
-            raise ConfigurationError(f"{source}: {key} is not a setting{meant}")
+            raise ConfigurationError(f"{source}: {_shown(key)} is not a setting{meant}")
         values[KEYS[key]] = _checked(KEYS[key], value, f"{source}: {key}")
     return Settings(**values, source=source)
 
@@ -112,6 +115,12 @@ def _strings(value: object, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _shown(key: object) -> str:
+    """Return a key of the target's configuration as a few words that fit on a line."""
+    text = key if isinstance(key, str) and key.isprintable() else repr(key)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
 def _content(guard: Guard, name: str) -> bytes:
     try:
         return guard.read(name)
@@ -123,11 +132,19 @@ def _yaml(content: bytes) -> object:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    from mega_optimizer.repository.place import Problem
+    from mega_optimizer.repository.yaml import documents
+
+    # The screen for nesting, aliases and size comes first: loading has none of its own.
+    screened = documents(YAML_NAME, content)
+    if isinstance(screened, Problem):
+        where = f"{YAML_NAME}:{screened.line}"
+        raise ConfigurationError(f"{where} is not valid YAML: {screened.message}")
     try:
-        return YAML(typ="safe").load(content)
-    except (YAMLError, RecursionError, UnicodeDecodeError) as error:
+        return YAML(typ="safe", pure=True).load(content)
+    except (YAMLError, ValueError) as error:
         told = " ".join(str(error).split())
-        raise ConfigurationError(f"{YAML_NAME} is not valid YAML: {told[:200]}") from error
+        raise ConfigurationError(f"{YAML_NAME} is not valid: {told[:200]}") from error
 
 
 def _toml(content: bytes) -> object:
@@ -135,6 +152,7 @@ def _toml(content: bytes) -> object:
 
     try:
         tables = tomllib.loads(content.decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"pyproject.toml is not valid TOML: {error}") from error
-    return tables.get("tool", {}).get("mega-optimize")
+    tools = tables.get("tool")
+    return tools.get("mega-optimize") if isinstance(tools, dict) else None

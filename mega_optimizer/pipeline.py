@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mega_optimizer.engine.plan import NOT_IDEMPOTENT, Options, make_plan
-from mega_optimizer.errors import UserError
+from mega_optimizer.errors import ConfigurationError, UserError
 from mega_optimizer.repository.files import UnreadableFile
 from mega_optimizer.repository.git_index import UnreadableRepository, git_state
 from mega_optimizer.repository.scan import open_repository, scan
-from mega_optimizer.rules import load_rules, pick
+from mega_optimizer.rules import load_rules, pick, unknown_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pathspec import GitIgnoreSpec
 
     from mega_optimizer.config import Settings
     from mega_optimizer.engine.plan import Plan
@@ -115,21 +117,48 @@ def run(request: Request) -> Result:
 def selected_rules(settings: Settings) -> tuple[Rule, ...]:
     """Return the rules to run, in order; raise for a name that no rule has."""
     rules = load_rules()
-    for source in (settings.rules, *settings.ignore_paths.values()):
-        pick(rules, [name for name in source if name != "all"])
+    for names in settings.ignore_paths.values():
+        pick(rules, [name for name in names if name != "all"])
+    for name, parameters in settings.rules.items():
+        _check_parameters(name, parameters, rules, settings.source)
     selected = pick(rules, settings.select) if settings.select else rules
     ignored = pick(rules, settings.ignore)
     return tuple(rule for rule in rules if rule in selected and rule not in ignored)
 
 
+def _check_parameters(
+    name: str, given: Mapping[str, object], rules: Sequence[Rule], source: str
+) -> None:
+    rule = next((rule for rule in rules if rule.id == name), None)
+    if rule is None:
+        raise ConfigurationError(f"{source}: {unknown_rule(name, rules)}")
+    known = [parameter for parameter, _ in rule.parameters]
+    for parameter in given:
+        if parameter not in known:
+            there_are = ", ".join(known) or "it has none"
+            message = f"{source}: {parameter} is not a parameter of {name} ({there_are})"
+            raise ConfigurationError(message)
+
+
+def target_folder(given: Path) -> Path:
+    """Return the real path of the folder ``given``; raise :class:`UserError` if it is none."""
+    try:
+        root = Path(os.path.realpath(given, strict=True))
+        root.stat()
+    except FileNotFoundError as error:
+        raise UserError(f"{given} does not exist") from error
+    except OSError as error:
+        raise UserError(f"{given} cannot be read: {error.strerror}") from error
+    if not root.is_dir():
+        raise UserError(f"{given} is not a folder; name the folder of a repository")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise UserError(f"{given} cannot be read: permission denied")
+    return root
+
+
 def read_target(root: Path) -> tuple[DiskFiles, Repository, GitState | None]:
     """Return the files of ``root``, its services and what git knows; raise :class:`UserError`."""
-    if not root.exists():
-        raise UserError(f"{root} does not exist")
-    if not root.is_dir():
-        raise UserError(f"{root} is not a folder; name the folder of a repository")
-    if not os.access(root, os.R_OK | os.X_OK):
-        raise UserError(f"{root} cannot be read: permission denied")
+    root = target_folder(root)
     try:
         return *open_repository(root), git_state(root)
     except UnreadableRepository as error:
@@ -171,12 +200,13 @@ def _obstacle(
             target = files.guard.resolve_for_writing(path)
         except UnreadableFile as error:
             return error.code, str(error)
-        if path not in files:
-            exists = target.exists()
-            return (
-                ("untracked-file", f"{path} exists, but git does not track it") if exists else None
-            )
+        if path not in files and target.exists():
+            return "untracked-file", f"{path} exists, but git does not track it"
         if request.mode != "rewrite":
+            return None
+        if not os.access(target.parent, os.W_OK):
+            return "read-only-folder", f"the folder of {path} is read-only"
+        if path not in files:
             return None
         if not target.stat().st_mode & 0o222 or not os.access(target, os.W_OK):
             return "read-only-file", f"{path} is read-only"
@@ -191,12 +221,9 @@ def _obstacle(
 
 
 def _excluded(settings: Settings) -> Callable[[str, str], bool]:
-    from pathspec import GitIgnoreSpec
-
-    everywhere = GitIgnoreSpec.from_lines(settings.exclude)
+    everywhere = _patterns(settings.exclude)
     by_path = [
-        (GitIgnoreSpec.from_lines([glob]), frozenset(names))
-        for glob, names in settings.ignore_paths.items()
+        (_patterns([glob]), frozenset(names)) for glob, names in settings.ignore_paths.items()
     ]
 
     def excluded(path: str, rule: str) -> bool:
@@ -206,6 +233,15 @@ def _excluded(settings: Settings) -> Callable[[str, str], bool]:
         )
 
     return excluded
+
+
+def _patterns(globs: Sequence[str]) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec
+
+    try:
+        return GitIgnoreSpec.from_lines(globs)
+    except ValueError as error:
+        raise ConfigurationError(f"{', '.join(globs)}: {error}") from error
 
 
 def _without_restless_rules(

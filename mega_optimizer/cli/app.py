@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -54,6 +56,7 @@ def main(
 
 def run(arguments: list[str]) -> int:
     """Run the command line on ``arguments`` and return its exit status."""
+    _prepare_streams()
     if not arguments:
         arguments = ["optimize", "."]
     elif arguments[0] not in COMMANDS and not _asks_for_the_overview(arguments):
@@ -68,10 +71,16 @@ def run(arguments: list[str]) -> int:
         if status == INTERRUPTED:
             typer.echo("mega-optimize: interrupted", err=True)
         return status
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
     return 0
+
+
+def _prepare_streams() -> None:
+    """Let a closed stream lead nowhere, and escape what the encoding of a stream cannot say."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _asks_for_the_overview(arguments: list[str]) -> bool:

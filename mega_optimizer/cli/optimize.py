@@ -74,9 +74,12 @@ def optimize(
 ) -> None:
     """Rewrite the working tree of REPO: tracked files without uncommitted changes only."""
     from mega_optimizer.config import read_settings
-    from mega_optimizer.pipeline import Request, run
+    from mega_optimizer.pipeline import Request, run, target_folder
 
-    settings = read_settings(repository).overridden(
+    if output is not None:
+        _check_writable(output)
+    root = target_folder(repository)
+    settings = read_settings(root).overridden(
         level=level,
         select=_listed(select),
         ignore=_listed(ignore),
@@ -88,7 +91,7 @@ def optimize(
     )
     mode: Mode = "diff" if diff else "check" if check else "rewrite"
     request = Request(
-        root=repository,
+        root=root,
         settings=settings,
         mode=mode,
         allow_dirty=allow_dirty,

@@ -51,12 +51,15 @@ class Program:
 
     @cached_property
     def _by_suffix(self) -> dict[str, list[str]]:
-        """Modules by every dotted suffix of their path: source roots are not known."""
+        """Modules by every dotted suffix of their path: any folder but a package may be a root."""
+        modules = self._context.service.modules
+        packages = {p.removesuffix("/__init__.py") for p in modules if p.endswith("/__init__.py")}
         found: defaultdict[str, list[str]] = defaultdict(list)
-        for path in self._context.service.modules:
+        for path in modules:
             parts = path.removesuffix(".py").removesuffix("/__init__").split("/")
             for start in range(len(parts)):
-                found[".".join(parts[start:])].append(path)
+                if "/".join(parts[:start]) not in packages:
+                    found[".".join(parts[start:])].append(path)
         return found
 
     def module(self, dotted: str, importer: str) -> str | None:

@@ -100,3 +100,18 @@ def test_routers_that_include_each_other_end() -> None:
     assert facts is not None
     application = read_application(program, facts, facts.called(*FASTAPI)[0])
     assert [served.route.handler.path for served in application.routes] == ["x"]
+
+
+def test_router_of_the_same_module_and_added_routes_are_visible() -> None:
+    program = program_of(
+        main="from fastapi import APIRouter, FastAPI\n"
+        "def make():\n    app = FastAPI()\n    router = APIRouter()\n"
+        "    def health(): ...\n"
+        "    router.add_api_route('/health', health)\n"
+        "    app.include_router(router)\n    return app\n"
+    )
+    facts = program.facts("main.py")
+    assert facts is not None
+    application = read_application(program, facts, facts.called(*FASTAPI)[0])
+    assert application.hidden is None
+    assert [served.route.handler.path for served in application.routes] == ["make.health"]

@@ -151,11 +151,18 @@ def _follow(
             _add_route(application, facts.path, route, classes)
         elif method not in HARMLESS and not _is_decorator(facts, call):
             application.hidden = Place(facts.path, call.line)
-    elif any(_is(program, facts.path, a.value.name, home, name) for a in call.arguments) and (
-        call.name is None or program.definition(facts.path, call.name) is not None
+    elif _may_add_routes(program, facts, call) and any(
+        _is(program, facts.path, each.value.name, home, name) for each in call.arguments
     ):
         # handed to a function of the service, which may add routes
         application.hidden = Place(facts.path, call.line)
+
+
+def _may_add_routes(program: Program, facts: PythonFacts, call: Call) -> bool:
+    """Whether what is called may be code of the service that adds routes to its arguments."""
+    if call.text.rpartition(".")[2] in ("include_router", "mount"):
+        return False
+    return call.name is None or program.definition(facts.path, call.name) is not None
 
 
 def _added_route(program: Program, facts: PythonFacts, call: Call) -> Route | None:

@@ -1,0 +1,115 @@
+"""The services of the sample repository keep passing their own tests after the rewrite."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from mega_optimizer.engine.resolve import child_environment
+
+SAMPLE = Path(__file__).resolve().parent.parent / "fixtures" / "sample_repo"
+SERVICES = sorted(path.name for path in (SAMPLE / "services").iterdir())
+
+
+def run(*command: str | Path, folder: Path, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def copy_of_the_sample(folder: Path) -> Path:
+    copy = folder / "sample"
+    shutil.copytree(SAMPLE, copy, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    run("git", "init", "--quiet", folder=copy)
+    run("git", "add", "--all", folder=copy)
+    run("git", *identity, "commit", "--quiet", "--message", "Sample", folder=copy)
+    return copy
+
+
+def optimize(copy: Path, level: str, *options: str) -> None:
+    options = ("--level", level, "--offline", "--sizes", "off", *options)
+    run(sys.executable, "-m", "mega_optimizer", "optimize", copy, *options, folder=copy)
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of_the_sample(tmp_path_factory.mktemp("before"))
+
+
+@pytest.fixture(scope="module", params=["safe", "review"])
+def level(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def after(tmp_path_factory: pytest.TempPathFactory, level: str) -> Path:
+    copy = copy_of_the_sample(tmp_path_factory.mktemp("after"))
+    optimize(copy, level)
+    assert run("git", "status", "--porcelain", folder=copy)
+    return copy
+
+
+def results(service: Path, folder: Path) -> dict[str, str]:
+    """Install what ``service`` declares, run its tests, and return test id → outcome."""
+    environment = dict(child_environment(os.environ))
+    python = folder / "venv" / "bin" / "python"
+    uv = find_uv_bin()
+    run(uv, "venv", "--quiet", "--python", sys.executable, folder / "venv", folder=service)
+    requirements = [
+        f"--requirement={name}" for name in ("requirements.txt", "requirements-dev.txt")
+    ]
+    installed = subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", python, *requirements],
+        cwd=service,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if installed.returncode and not os.environ.get("CI"):
+        pytest.skip(f"the package index does not answer: {installed.stderr.strip()[-200:]}")
+    assert installed.returncode == 0, installed.stderr
+    report = folder / "report.xml"
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    options = ["--quiet", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    run(python, "-m", "pytest", *options, folder=service, environment=environment)
+    return {
+        f"{case.get('classname')}::{case.get('name')}": next(
+            (child.tag for child in case if child.tag in ("failure", "error", "skipped")), "passed"
+        )
+        for case in ElementTree.parse(report).iter("testcase")
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_own_tests_give_the_same_results(
+    before: Path, after: Path, service: str, tmp_path: Path
+) -> None:
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+    expected = results(before / "services" / service, tmp_path / "before")
+    assert expected
+    assert "passed" in expected.values()
+    assert results(after / "services" / service, tmp_path / "after") == expected
+
+
+def test_every_service_is_rewritten(after: Path) -> None:
+    changed = run("git", "status", "--porcelain", folder=after)
+    assert all(f"services/{service}/" in changed for service in SERVICES)
+
+
+def test_second_run_changes_nothing(after: Path, level: str) -> None:
+    run("git", "add", "--all", folder=after)
+    first = run("git", "diff", "HEAD", folder=after)
+    optimize(after, level, "--allow-dirty")
+    assert run("git", "diff", "HEAD", folder=after) == first
