@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .demo
+# Where the checkouts of the trial repositories are.
+TREES ?= .trials
 
 .PHONY: demo test check bench clean
 
@@ -21,7 +23,7 @@ check: .venv/check.stamp
 	$(BIN)/mypy
 
 bench: .venv/check.stamp
-	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.engine $(TREES)
 
 clean:
 	rm -rf .venv .venvs $(DEMO) dist build .mypy_cache .ruff_cache .pytest_cache

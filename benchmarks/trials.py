@@ -70,7 +70,9 @@ def try_tree(tree: Path) -> Trial:
             if (copy / ".git").exists():
                 subprocess.run(["git", "-C", str(copy), "add", "--all"], check=True)
             again, _ = optimize(copy, *options, "--check", "--format", "json")
-            changed_again = [path for each in json.loads(again)["changes"] for path in each["paths"]]
+            changed_again = [
+                path for each in json.loads(again)["changes"] for path in each["paths"]
+            ]
     return Trial(tree.name, json.loads(text), changed_again, cpu_s)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -240,8 +241,8 @@ def _patterns(globs: Sequence[str]) -> GitIgnoreSpec:
 
     try:
         return GitIgnoreSpec.from_lines(globs)
-    except ValueError as error:
-        raise ConfigurationError(f"{', '.join(globs)}: {error}") from error
+    except (ValueError, re.error) as error:
+        raise ConfigurationError(f"not a pattern: {', '.join(globs)} ({error})") from error
 
 
 def _without_restless_rules(

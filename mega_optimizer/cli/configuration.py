@@ -23,9 +23,9 @@ def check(
     from dataclasses import fields
 
     from mega_optimizer.config import read_settings
-    from mega_optimizer.pipeline import selected_rules
+    from mega_optimizer.pipeline import selected_rules, target_folder
 
-    settings = read_settings(repository)
+    settings = read_settings(target_folder(repository))
     typer.echo(f"from {settings.source}:")
     for each in fields(settings):
         if each.name != "source":

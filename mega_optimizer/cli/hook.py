@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,10 +23,10 @@ def hook(
 
     from mega_optimizer.config import read_settings
     from mega_optimizer.errors import UserError
-    from mega_optimizer.pipeline import Request, run
+    from mega_optimizer.pipeline import Request, run, target_folder
     from mega_optimizer.repository.git_index import find_checkout
 
-    checkout = find_checkout(Path())
+    checkout = find_checkout(target_folder(Path()))
     if checkout is None:
         raise UserError("a hook runs inside a git checkout, and this is none")
     settings = read_settings(checkout.top).overridden(level=level)
@@ -39,17 +40,25 @@ def hook(
             only=only,
         )
     )
+    for problem in result.plan.problems:
+        if problem.path in only:
+            typer.echo(f"{problem.path}:{problem.line}: {problem.message}", err=True)
     for finding in result.plan.findings:
         if finding.status == "would-apply":
             typer.echo(f"{finding.place}: {finding.rule}: {finding.message}")
+        elif finding.code == "uncommitted-changes":
+            typer.echo(f"{finding.place}: {finding.rule}: {finding.reason}", err=True)
     if result.plan.changes:
         raise typer.Exit(1)
 
 
 def _inside(path: Path, root: Path) -> str:
     from mega_optimizer.errors import UserError
+    from mega_optimizer.pipeline import target_folder
 
-    absolute = path.absolute()
+    absolute = target_folder(path.parent) / path.name
+    if not os.path.lexists(absolute):
+        raise UserError(f"{path} does not exist")
     if not absolute.is_relative_to(root):
         raise UserError(f"{path} does not lie in {root}")
     return absolute.relative_to(root).as_posix()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TextIO
 
     from mega_optimizer.pipeline import Mode, Request, Result
 
@@ -103,6 +105,18 @@ def optimize(
         raise typer.Exit(1)
 
 
+def _check_writable(output: Path) -> None:
+    """Refuse a run whose result could not be written, before it changes anything."""
+    from mega_optimizer.errors import UserError
+
+    if os.path.isdir(output):
+        raise UserError(f"{output} cannot be written: it is a folder")
+    if not os.path.isdir(output.parent):
+        raise UserError(f"{output} cannot be written: there is no folder {output.parent}")
+    if not os.access(output if os.path.exists(output) else output.parent, os.W_OK):
+        raise UserError(f"{output} cannot be written: permission denied")
+
+
 def _listed(given: Iterable[str] | None) -> tuple[str, ...]:
     """Split ``a,b`` and repeated options into single values."""
     return tuple(part for each in given or () for part in each.split(",") if part)
@@ -124,33 +138,40 @@ def _write(result: Result, output_format: str, output: Path | None, verbose: boo
     if output_format == "json":
         from mega_optimizer.report.machine import as_json
 
-        _emit(as_json(result), output)
-        return
-    if result.mode == "diff":
+        _emit(as_json(result).encode(), output, sys.stdout)
+    elif result.mode == "diff":
         from mega_optimizer.report.diff import diff_of
 
-        _emit(diff_of(result.plan.changed()), output)
+        patch = diff_of(result.plan.changed())
+        _emit(patch.encode("utf-8", "surrogateescape"), output, sys.stdout)
         _report(result, None, verbose)
     else:
         _report(result, output, verbose)
 
 
-def _emit(text: str, output: Path | None) -> None:
-    content = text.encode("utf-8", "surrogateescape")
-    if output is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-    else:
-        _save(output, content)
-
-
-def _save(output: Path, content: bytes) -> None:
+def _emit(content: bytes, output: Path | None, stream: TextIO) -> None:
+    """Write ``content`` to ``output``, else to ``stream``."""
     from mega_optimizer.errors import UserError
 
     try:
-        output.write_bytes(content)
+        if output is not None:
+            output.write_bytes(content)
+        else:
+            stream.buffer.write(content)
+            stream.buffer.flush()
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror}") from error
+        if output is None:
+            _abandon(stream)
+        name = output or "the result"
+        raise UserError(f"{name} cannot be written: {error.strerror}") from error
+
+
+def _abandon(stream: TextIO) -> None:
+    """Let what is left in the buffer of ``stream`` go nowhere when the interpreter exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
 
 
 def _report(result: Result, output: Path | None, verbose: bool) -> None:
@@ -159,12 +180,13 @@ def _report(result: Result, output: Path | None, verbose: bool) -> None:
 
     from mega_optimizer.report.terminal import as_text, print_result
 
-    console = Console(stderr=result.mode == "diff", highlight=False)
+    stream = sys.stderr if result.mode == "diff" else sys.stdout
+    console = Console(file=stream, highlight=False)
     if output is None and console.is_terminal:
         print_result(result, console, verbose)
-    elif output is None:
-        typer.echo(as_text(result, verbose), nl=False, err=result.mode == "diff")
     else:
-        _save(output, as_text(result, verbose).encode("utf-8", "surrogateescape"))
+        encoding = "utf-8" if output is not None else stream.encoding
+        text = as_text(result, verbose)
+        _emit(text.encode(encoding, "backslashreplace"), output, stream)
     for warning in result.warnings:
         typer.echo(f"mega-optimize: {warning}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,12 +28,12 @@ def why_not(
     """Say for each rule what it would change in PATH, or why it changes nothing there."""
     from mega_optimizer.config import read_settings
     from mega_optimizer.errors import UserError
-    from mega_optimizer.pipeline import Request, run
+    from mega_optimizer.pipeline import Request, run, target_folder
 
-    absolute = path.absolute()
-    if not absolute.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path} is not a file")
-    root = (repository or _checkout_around(absolute)).absolute()
+    absolute = target_folder(path.parent) / path.name
+    root = target_folder(repository) if repository else _checkout_around(absolute)
     if not absolute.is_relative_to(root):
         raise UserError(f"{path} does not lie in {root}")
     inside = absolute.relative_to(root).as_posix()

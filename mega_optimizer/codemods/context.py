@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mega_optimizer.repository.files import UnreadableFile
 from mega_optimizer.repository.place import Problem
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
     import libcst as cst
 
+    from mega_optimizer.codemods.program import Program
     from mega_optimizer.repository.dependencies.model import Dependencies
     from mega_optimizer.repository.dockerfile import Dockerfile
     from mega_optimizer.repository.files import Files
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """One service, the files of one snapshot, and the parameters of the rule."""
+    """One service, the files of one snapshot, and the parameters of the rule.
+
+    What is read of a snapshot is kept in a memo that the contexts of all rules share.
+    """
 
     def __init__(
         self, service: Service, files: Files, parameters: Mapping[str, Any] | None = None
@@ -30,6 +33,13 @@ class Context:
         self.service = service
         self.files = files
         self.parameters: Mapping[str, Any] = parameters or {}
+        self._memo: dict[str, Any] = {}
+
+    def with_parameters(self, parameters: Mapping[str, Any]) -> Context:
+        """Return the context of another rule on the same service and snapshot."""
+        other = Context(self.service, self.files, parameters)
+        other._memo = self._memo
+        return other
 
     def read(self, path: str) -> bytes | Problem:
         """Return the bytes of ``path``, or why it cannot be read."""
@@ -66,14 +76,25 @@ class Context:
         content = self.read(path)
         return parse_dockerfile(path, content) if isinstance(content, bytes) else content
 
-    @cached_property
+    @property
     def dependencies(self) -> Dependencies:
         """What the service depends on in this snapshot."""
         from mega_optimizer.repository.dependencies.read import read_dependencies
 
-        return read_dependencies(self.files, self.service)
+        if "dependencies" not in self._memo:
+            self._memo["dependencies"] = read_dependencies(self.files, self.service)
+        return cast("Dependencies", self._memo["dependencies"])
 
-    @cached_property
+    @property
+    def program(self) -> Program:
+        """The Python modules of the service as one program."""
+        from mega_optimizer.codemods.program import Program
+
+        if "program" not in self._memo:
+            self._memo["program"] = Program(self)
+        return cast("Program", self._memo["program"])
+
+    @property
     def python_version(self) -> str | None:
         """The ``X.Y`` that the tag of an official python image names, else None."""
         from mega_optimizer.repository.dockerfile import root_image, shipping_stage

@@ -33,20 +33,29 @@ class Program:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._facts: dict[str, PythonFacts | None] = {}
+        self._definitions: dict[tuple[str, str], Definition | None] = {}
         self.product = tuple(p for p in context.service.modules if not is_test(p))
         self.tests = tuple(p for p in context.service.modules if is_test(p))
 
     def facts(self, path: str) -> PythonFacts | None:
         """Return the facts of a module, None where it cannot be understood."""
-        facts = self._context.python(path)
-        return None if isinstance(facts, Problem) else facts
+        if path not in self._facts:
+            facts = self._context.python(path)
+            self._facts[path] = None if isinstance(facts, Problem) else facts
+        return self._facts[path]
 
-    def containing(self, pattern: bytes, paths: tuple[str, ...]) -> Iterator[str]:
-        """Yield those of ``paths`` whose bytes match the regular expression ``pattern``."""
+    def containing(
+        self, pattern: bytes, paths: tuple[str, ...], literal: bytes = b""
+    ) -> Iterator[str]:
+        """Yield those of ``paths`` whose bytes match the regular expression ``pattern``.
+
+        ``literal`` is a part of every match: looking for it first is ten times as fast.
+        """
         wanted = re.compile(pattern)
         for path in paths:
             content = self._context.read(path)
-            if isinstance(content, bytes) and wanted.search(content):
+            if isinstance(content, bytes) and literal in content and wanted.search(content):
                 yield path
 
     @cached_property
@@ -87,9 +96,14 @@ class Program:
         Names are those of :class:`PythonFacts`; re-exports are followed. None for what other
         packages define, and where it cannot be told.
         """
+        if name is None:
+            return None
+        if (path, name) not in self._definitions:
+            self._definitions[path, name] = self._defined(path, name)
+        return self._definitions[path, name]
+
+    def _defined(self, path: str, name: str) -> Definition | None:
         for _ in range(REEXPORTS):
-            if name is None:
-                return None
             if name.startswith(":"):
                 return Definition(path, name[1:])
             found = self._split(path, name)

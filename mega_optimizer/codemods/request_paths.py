@@ -45,7 +45,7 @@ def runs_at_import(program: Program, start: Definition) -> bool:
         if target is None:
             continue
         word = target.name.partition(".")[0].encode()
-        for path in program.containing(rb"\b" + re.escape(word) + rb"\b", program.product):
+        for path in program.containing(rb"\b" + re.escape(word) + rb"\b", program.product, word):
             facts = program.facts(path)
             if facts and any(
                 not call.scope and _means(program, facts, "", call.text, target)
@@ -83,7 +83,9 @@ def users(program: Program, target: Definition) -> Iterator[Definition | None]:
             ):
                 yield Definition(target.path, scope)
     wanted = Definition(target.path, owner) if is_method else target
-    for path in program.containing(rb"\b" + re.escape(word.encode()) + rb"\b", program.product):
+    for path in program.containing(
+        rb"\b" + re.escape(word.encode()) + rb"\b", program.product, word.encode()
+    ):
         facts = program.facts(path)
         if facts is None:
             continue

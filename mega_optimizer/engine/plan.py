@@ -139,6 +139,8 @@ class _Planner:
 
     def __init__(self, files: Files, repository: Repository, options: Options) -> None:
         self.snapshot = Workspace(files)
+        self._contexts: dict[str, Context] = {}
+        self._contexts_of = self.snapshot
         self.repository = repository
         self.options = options
         self.owners = owners_of(repository)
@@ -221,8 +223,14 @@ class _Planner:
         return candidates, declined
 
     def _context(self, rule: Rule, service: Service) -> Context:
+        """Return the context of ``rule``; rules share what they read of a snapshot."""
+        if self._contexts_of is not self.snapshot:
+            self._contexts_of = self.snapshot
+            self._contexts.clear()
+        if service.name not in self._contexts:
+            self._contexts[service.name] = Context(service, self.snapshot)
         given = self.options.parameters.get(rule.id, {})
-        return Context(service, self.snapshot, rule.settings(given))
+        return self._contexts[service.name].with_parameters(rule.settings(given))
 
     def _outcomes(self, rule: Rule, context: Context) -> list[Outcome]:
         try:

@@ -19,7 +19,9 @@ SCHEMA_VERSION = 1
 
 def as_json(result: Result) -> str:
     """Return the result as JSON text; keys are only ever added."""
-    return json.dumps(as_document(result), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(as_document(result), indent=2, ensure_ascii=False) + "\n"
+    # A byte of a path that is not UTF-8 is a lone surrogate, which only an escape can say.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def as_document(result: Result) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def as_document(result: Result) -> dict[str, Any]:
             }
             for problem in plan.problems
         ],
+        "warnings": list(result.warnings),
         "timings": result.timings,
     }
 

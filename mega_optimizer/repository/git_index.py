@@ -172,7 +172,7 @@ class GitState:
     @cached_property
     def _line_endings_are_converted(self) -> bool:
         """Whether any setting in sight could make git convert line endings."""
-        home = Path.home()
+        home = Path(os.path.expanduser("~"))
         settings = [
             self._checkout.common_folder / "config",
             self._checkout.common_folder / "info" / "attributes",
@@ -249,14 +249,14 @@ def _content(path: Path) -> bytes:
 
 
 def _git(checkout: Checkout, *arguments: str) -> str:
-    program = shutil.which("git")
+    program = _git_program(checkout)
     if program is None:
         raise UnreadableRepository(
             f"{checkout.top} is a git checkout, but git is not installed; install git"
         )
-    with _borrowed(checkout) as (folder, environment):
-        command = [program, "-c", "core.fsmonitor=false", "-c", "core.quotePath=false", *arguments]
-        try:
+    command = [program, "-c", "core.fsmonitor=false", "-c", "core.quotePath=false", *arguments]
+    try:
+        with _borrowed(checkout) as (folder, environment):
             done = subprocess.run(
                 command,
                 cwd=folder,
@@ -266,8 +266,8 @@ def _git(checkout: Checkout, *arguments: str) -> str:
                 timeout=_GIT_SECONDS,
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UnreadableRepository(f"{checkout.top}: git did not answer: {error}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnreadableRepository(f"{checkout.top}: git did not answer: {error}") from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise UnreadableRepository(
@@ -275,6 +275,17 @@ def _git(checkout: Checkout, *arguments: str) -> str:
             "`git reset` in it mend an index, or scan a copy without its .git"
         )
     return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def _git_program(checkout: Checkout) -> str | None:
+    """Return the path of git. One that the checkout itself holds is none: ``PATH`` may say ``.``"""
+    folders = [
+        folder
+        for folder in os.get_exec_path()
+        if os.path.isabs(folder)
+        and not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(checkout.top))
+    ]
+    return shutil.which("git", path=os.pathsep.join(folders))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from mega_optimizer.repository.place import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pathspec import GitIgnoreSpec
+    from pathspec import GitIgnoreSpec, Pattern
 
     # Folders, each with a slash behind it, and what their .gitignore says; the deepest last.
     Ignores = tuple[tuple[str, GitIgnoreSpec], ...]
@@ -188,7 +189,12 @@ def _ignores_of(guard: Guard, folder: str) -> Iterator[tuple[str, GitIgnoreSpec]
         content = guard.read(f"{prefix}.gitignore")
     except UnreadableFile:
         return
-    yield prefix, GitIgnoreSpec.from_lines(content.decode(errors="replace").splitlines())
+    patterns: list[Pattern] = []
+    for line in content.decode(errors="replace").splitlines():
+        # A malformed pattern matches nothing (gitignore documentation); pathspec raises on it.
+        with suppress(ValueError, re.error):
+            patterns += GitIgnoreSpec.from_lines([line]).patterns
+    yield prefix, GitIgnoreSpec(patterns)
 
 
 def _is_ignored(path: str, ignores: Ignores) -> bool:

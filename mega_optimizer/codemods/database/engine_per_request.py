@@ -36,8 +36,8 @@ OWN_POOLS = ("poolclass", "pool", "creator", "async_creator", "module", "strateg
 
 def find(context: Context) -> Iterator[Outcome]:
     """Yield one fix for each module that makes engines in functions, skips where it may not."""
-    program = Program(context)
-    for path in program.containing(rb"\bcreate_(async_)?engine\b", program.product):
+    program = context.program
+    for path in program.containing(rb"\bcreate_(async_)?engine\b", program.product, b"engine"):
         facts = context.python(path)
         if isinstance(facts, Problem):
             yield Skip(Place(path, facts.line), facts.code, facts.message)

@@ -121,7 +121,9 @@ def _seen_as(
     yield facts.path, facts
     if "." in name:
         return
-    for path in program.containing(rb"\b" + local.encode() + ADDING, program.product):
+    for path in program.containing(
+        rb"\b" + local.encode() + ADDING, program.product, local.encode()
+    ):
         other = program.facts(path) if path != facts.path else None
         if other is not None:
             yield path, other

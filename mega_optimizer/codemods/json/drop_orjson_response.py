@@ -42,9 +42,11 @@ UNTYPED = frozenset(
 
 def find(context: Context) -> Iterator[Outcome]:
     """Yield one fix for each application whose routes are all typed."""
-    program = Program(context)
+    if not any(context.modules(b"ORJSONResponse")):
+        return
+    program = context.program
     applications: list[Application] = []
-    for path in program.containing(rb"\bFastAPI\b", program.product):
+    for path in program.containing(rb"\bFastAPI\b", program.product, b"FastAPI"):
         facts = context.python(path)
         if isinstance(facts, Problem):
             yield Skip(Place(path, facts.line), facts.code, facts.message)

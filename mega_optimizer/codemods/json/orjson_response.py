@@ -35,8 +35,8 @@ REQUIRES = ("orjson>=3.10",)
 
 def find(context: Context) -> Iterator[Outcome]:
     """Yield a fix for each application of the service that has no default response class."""
-    program = Program(context)
-    for path in program.containing(rb"\bFastAPI\b", program.product):
+    program = context.program
+    for path in program.containing(rb"\bFastAPI\b", program.product, b"FastAPI"):
         facts = context.python(path)
         if isinstance(facts, Problem):
             yield Skip(Place(path, facts.line), facts.code, facts.message)
