@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mega_optimizer.measure.images import ImagePair
     from mega_optimizer.repository.git_index import GitState
     from mega_optimizer.repository.index import DiskFiles
+    from mega_optimizer.repository.place import Problem
     from mega_optimizer.repository.service import Repository
     from mega_optimizer.rules import Level, Rule
 
@@ -91,6 +92,7 @@ def run(request: Request) -> Result:
     with _timed(timings, "verify_s"):
         request.progress("verifying")
         plan = _without_restless_rules(plan, files, rules, options)
+    plan = replace(plan, problems=_with_refused(plan.problems, files))
     result = Result(
         root=files.guard.root,
         mode=request.mode,
@@ -113,6 +115,13 @@ def run(request: Request) -> Result:
         result.written = True
     result.timings = timings
     return result
+
+
+def _with_refused(problems: Sequence[Problem], files: DiskFiles) -> tuple[Problem, ...]:
+    """Add the files that could not be read to ``problems``, which name some of them already."""
+    named = {problem.path for problem in problems}
+    refused = [problem for path, problem in files.refused.items() if path not in named]
+    return tuple(sorted([*problems, *refused], key=lambda problem: (problem.path, problem.line)))
 
 
 def selected_rules(settings: Settings) -> tuple[Rule, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Edit, Skip, apply_edits
+from mega_optimizer.repository.place import Problem
 
 if TYPE_CHECKING:
     from mega_optimizer.codemods.context import Context
@@ -25,7 +26,8 @@ def with_requirements(
     from mega_optimizer.codemods.dependencies import add_requirements
     from mega_optimizer.engine.lock import refresh_locks
 
-    added = add_requirements(context, fix.requires, beside=fix.beside)
+    wanted = _worded_as_siblings(fix, context, resolver)
+    added = add_requirements(context, wanted, beside=fix.beside)
     if isinstance(added, Skip):
         return added
     if not added or stale_locks:
@@ -44,3 +46,46 @@ def with_requirements(
         Edit(path, 0, len(context.files.read(path)), content) for path, content in locks.items()
     ]
     return (*edits, *added, *replaced)
+
+
+def _worded_as_siblings(fix: Fix, context: Context, resolver: Resolver | None) -> tuple[str, ...]:
+    """Return the requirements of ``fix``, pinned where the manifest pins everything else.
+
+    The versions are those that the resolver would install today; where it does not answer, the
+    ranges of the rule stand.
+    """
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+    from packaging.utils import canonicalize_name
+
+    from mega_optimizer.repository.dependencies.allowed import pinned_version
+
+    declared = context.dependencies.declared(fix.beside) if fix.beside else ()
+    manifest = next(
+        (
+            each
+            for each in context.dependencies.manifests
+            if declared and declared[0] in each.dependencies
+        ),
+        None,
+    )
+    if (
+        resolver is None
+        or manifest is None
+        or manifest.kind != "requirements"
+        or manifest.compiled
+        or not all(pinned_version(each.specifier) for each in manifest.dependencies)
+    ):
+        return fix.requires
+    resolved = resolver.resolve(
+        context.dependencies, python=context.python_version, add=fix.requires
+    )
+    if isinstance(resolved, Problem):
+        return fix.requires
+    worded = []
+    for requirement in map(Requirement, fix.requires):
+        locked = resolved.get(canonicalize_name(requirement.name))
+        if locked is not None:
+            requirement.specifier = SpecifierSet(f"=={locked.version}")
+        worded.append(str(requirement))
+    return tuple(worded)

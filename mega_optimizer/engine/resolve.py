@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 PLATFORM = "x86_64-manylinux_2_28"
 LIMIT_S = 30.0
+MESSAGE_LENGTH = 160
 UNBUILDABLE = re.compile(r"Wheels are required for `([^`]+)`")
 
 # What a child process of ours inherits: where programs, folders, certificates and proxies are, and
@@ -127,7 +128,7 @@ class Resolver:
                 break
             excluded = (*excluded, *sorted(unbuildable))
         place = dependencies.manifests[0].path if dependencies.manifests else ""
-        return Problem(place, answer.code, answer.message)
+        return Problem(place, answer.code, shortened(answer.message))
 
     def _ask(self, question: Question) -> str | Problem:
         """Return uv's pylock.toml, from the memory, the cache or uv."""
@@ -191,6 +192,13 @@ class Resolver:
         message = done.stderr.decode("utf-8", "replace")
         code = "no-solution" if "No solution found" in message else "resolver-failed"
         return Problem("", code, " ".join(message.split())[:2000])
+
+
+def shortened(message: str) -> str:
+    """Return the first reason in a message of uv, which explains itself over many lines."""
+    reason = message.removeprefix("error: ").partition("Because ")[2] or message
+    first = reason.partition(", we can conclude")[0]
+    return first if len(first) <= MESSAGE_LENGTH else f"{first[:MESSAGE_LENGTH].rstrip()}…"
 
 
 def default_cache() -> Path:

@@ -102,33 +102,28 @@ def _services(services: Iterable[Service], verbose: bool) -> RenderableType:
 
 def _by_rule(findings: Iterable[Finding], result: Result) -> RenderableType:
     titles = {rule.id: rule.title for rule in result.rules}
-    grouped: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    grouped: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for finding in findings:
-        grouped[finding.rule, finding.level].append(finding)
+        # A file that services share is named once.
+        grouped[finding.rule, finding.level][f"{finding.place}  {finding.message}"] = None
     lines: list[RenderableType] = []
-    for (rule, level), members in grouped.items():
+    for (rule, level), places in grouped.items():
         lines.append(Text.assemble((rule, "green"), f"  {level}  ", (titles.get(rule, ""), "dim")))
-        lines += [
-            Padding(Text(f"{finding.place}  {finding.message}"), INDENT, expand=False)
-            for finding in members
-        ]
+        lines += [Padding(Text(place), INDENT, expand=False) for place in places]
     return Group(*lines)
 
 
 def _reasons(findings: Iterable[Finding], verbose: bool) -> RenderableType:
-    grouped: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    grouped: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for finding in findings:
-        grouped[finding.code, finding.rule].append(finding)
+        grouped[finding.code, finding.rule][f"{finding.place}  {finding.reason}"] = None
     lines: list[RenderableType] = []
-    for (code, rule), members in sorted(grouped.items(), key=lambda item: -len(item[1])):
-        lines.append(Text.assemble((code, "yellow"), f"  {rule}  {_count(len(members), 'place')}"))
-        shown = members if verbose else members[:PLACES_SHOWN]
-        lines += [
-            Padding(Text(f"{finding.place}  {finding.reason}"), INDENT, expand=False)
-            for finding in shown
-        ]
-        if len(members) > len(shown):
-            more = f"and {len(members) - len(shown)} more (--verbose shows them)"
+    for (code, rule), places in sorted(grouped.items(), key=lambda item: -len(item[1])):
+        lines.append(Text.assemble((code, "yellow"), f"  {rule}  {_count(len(places), 'place')}"))
+        shown = list(places) if verbose else list(places)[:PLACES_SHOWN]
+        lines += [Padding(Text(place), INDENT, expand=False) for place in shown]
+        if len(places) > len(shown):
+            more = f"and {len(places) - len(shown)} more (--verbose shows them)"
             lines.append(Padding(Text(more, style="dim"), INDENT, expand=False))
     return Group(*lines)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mega_optimizer.repository.files import UnreadableFile
 from mega_optimizer.repository.git_index import (
     SUBMODULE_MODE,
     find_checkout,
@@ -19,7 +19,7 @@ from mega_optimizer.repository.place import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pathspec import GitIgnoreSpec, Pattern
+    from pathspec import GitIgnoreSpec
 
     # Folders, each with a slash behind it, and what their .gitignore says; the deepest last.
     Ignores = tuple[tuple[str, GitIgnoreSpec], ...]
@@ -65,13 +65,15 @@ def is_example(path: str) -> bool:
 class DiskFiles:
     """The files of a target on disk. Contents are read when asked for and never kept.
 
-    ``problems`` says which files were left out although they look like artifacts.
+    ``problems`` says which files were left out although they look like artifacts, and
+    ``refused`` which could not be read when somebody asked for them.
     """
 
     def __init__(self, guard: Guard, paths: Sequence[str], problems: Sequence[Problem]) -> None:
         self.guard = guard
         self.paths = paths
         self.problems = tuple(problems)
+        self.refused: dict[str, Problem] = {}
         self._known = frozenset(paths)
 
     def __contains__(self, path: object) -> bool:
@@ -79,7 +81,12 @@ class DiskFiles:
 
     def read(self, path: str) -> bytes:
         """Return the bytes of ``path``; raise :class:`UnreadableFile` where that is refused."""
-        return self.guard.read(path)
+        try:
+            return self.guard.read(path)
+        except UnreadableFile as error:
+            if path in self:
+                self.refused[path] = Problem(path, error.code, error.message)
+            raise
 
 
 def scan_files(root: Path, exclude: Sequence[str] = ()) -> DiskFiles:
@@ -182,19 +189,24 @@ def _entries(guard: Guard, folder: str) -> dict[str, os.DirEntry[str]]:
 def _ignores_of(guard: Guard, folder: str) -> Iterator[tuple[str, GitIgnoreSpec]]:
     from pathspec import GitIgnoreSpec
 
-    from mega_optimizer.repository.files import UnreadableFile
-
     prefix = f"{folder}/" if folder else ""
     try:
         content = guard.read(f"{prefix}.gitignore")
     except UnreadableFile:
         return
-    patterns: list[Pattern] = []
-    for line in content.decode(errors="replace").splitlines():
-        # A malformed pattern matches nothing (gitignore documentation); pathspec raises on it.
-        with suppress(ValueError, re.error):
-            patterns += GitIgnoreSpec.from_lines([line]).patterns
-    yield prefix, GitIgnoreSpec(patterns)
+    lines = content.decode(errors="replace").splitlines()
+    yield prefix, GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
+
+
+def _is_pattern(line: str) -> bool:
+    """Whether pathspec can read the pattern; one that is malformed matches nothing in git."""
+    from pathspec import GitIgnoreSpec
+
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except (ValueError, re.error):
+        return False
+    return True
 
 
 def _is_ignored(path: str, ignores: Ignores) -> bool:

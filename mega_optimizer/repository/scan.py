@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mega_optimizer.repository.index import DiskFiles, scan_files
+from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.service import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from mega_optimizer.repository.files import Files
+    from mega_optimizer.repository.service import Service
 
 
 def scan(files: Files, repository_name: str) -> Repository:
@@ -26,10 +28,20 @@ def scan(files: Files, repository_name: str) -> Repository:
 
     tree = Tree(files)
     services, problems = link_services(tree, repository_name)
+    problems += _unreadable_manifests(files, services)
     return Repository(
         services=with_traits(tree, services),
         problems=tuple(sorted(problems, key=lambda problem: (problem.path, problem.line))),
     )
+
+
+def _unreadable_manifests(files: Files, services: Iterable[Service]) -> Iterator[Problem]:
+    from mega_optimizer.repository.dependencies.read import read_manifest
+
+    for path in sorted({path for service in services for path in service.manifests}):
+        manifest = read_manifest(files, path)
+        if isinstance(manifest, Problem):
+            yield manifest
 
 
 def open_repository(root: Path, exclude: Sequence[str] = ()) -> tuple[DiskFiles, Repository]:

@@ -47,7 +47,7 @@ def _is_yaml(content: bytes) -> bool:
     try:
         for _ in YAML(typ="rt", pure=True).parse(content):
             pass
-    except (YAMLError, RecursionError):
+    except (YAMLError, ValueError, RecursionError):
         return False
     return True
 
@@ -57,7 +57,7 @@ def _is_toml(content: bytes) -> bool:
 
     try:
         tomllib.loads(content.decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError: also an integer of over 4,300 digits
         return False
     return True
 

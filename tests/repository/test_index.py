@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -109,17 +111,24 @@ def test_names_that_no_report_can_show_are_left_out(tmp_path: Path, tracked: boo
     assert all(problem.path.isprintable() for problem in files.problems)
 
 
-@pytest.mark.parametrize("tracked", [False, True])
-def test_folders_may_nest_deeply(tmp_path: Path, tracked: bool) -> None:
-    deep = "/".join(["d"] * 1500)
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[str]:
+    """A folder in 1,499 others; pytest's own cleaning would run out of recursion on it."""
+    path = "/".join(["d"] * 1500)
     here = os.open(tmp_path, os.O_RDONLY)
-    for part in deep.split("/"):
+    for part in path.split("/"):
         os.mkdir(part, dir_fd=here)
         inner = os.open(part, os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = inner
     os.close(os.open("a.py", os.O_CREAT | os.O_WRONLY, dir_fd=here))
     os.close(here)
+    yield path
+    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_folders_may_nest_deeply(tmp_path: Path, deep: str, tracked: bool) -> None:
     if tracked:
         git(tmp_path, "init", "-q")
         git(tmp_path, "add", ".")
