@@ -94,7 +94,9 @@ def mega_optimize(
 
     With ``limits`` root, too, is held to the permissions of files.
     """
-    offline = [] if arguments[:1] in (("rules",), ("explain",), ("config",), ("hook",)) else ["--offline"]
+    offline = (
+        [] if arguments[:1] in (("rules",), ("explain",), ("config",), ("hook",)) else ["--offline"]
+    )
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     done = subprocess.run(
         [*command, *map(str, arguments), *offline],

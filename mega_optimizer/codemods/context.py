@@ -95,14 +95,18 @@ class Context:
         return cast("Program", self._memo["program"])
 
     @property
-    def python_version(self) -> str | None:
-        """The ``X.Y`` that the tag of an official python image names, else None."""
+    def base_image(self) -> str | None:
+        """The image that the stage which ships is made from in the end, as FROM names it."""
         from mega_optimizer.repository.dockerfile import root_image, shipping_stage
 
         parsed = self.dockerfile(self.service.dockerfile) if self.service.dockerfile else None
         if parsed is None or isinstance(parsed, Problem):
             return None
         stage = shipping_stage(parsed, self.service.stage)
-        image = root_image(parsed, stage) if stage else None
-        found = re.search(r"(?:^|/)python:(3\.\d+)", image or "")
+        return root_image(parsed, stage) if stage else None
+
+    @property
+    def python_version(self) -> str | None:
+        """The ``X.Y`` that the tag of an official python image names, else None."""
+        found = re.search(r"(?:^|/)python:(3\.\d+)", self.base_image or "")
         return found[1] if found else None

@@ -40,4 +40,5 @@ def _wrapped(text: str) -> str:
 
 
 def _diff(example: Example) -> str:
-    return diff_of({path: (example.before.get(path), new) for path, new in example.after.items()})
+    changes = {path: (example.before.get(path), new) for path, new in example.after.items()}
+    return diff_of(changes).replace("\r", "␍")

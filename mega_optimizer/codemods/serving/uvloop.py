@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Fix, Skip
@@ -29,6 +30,8 @@ REQUIREMENTS = {
 }
 # Extras that bring both packages along: (package, extra).
 BRING_BOTH = (("uvicorn", "standard"), ("fastapi", "standard"), ("fastapi", "all"))
+# Their requirements.txt names uvicorn[standard] (github.com/tiangolo/uvicorn-gunicorn-docker).
+BASES_WITH_BOTH = re.compile(r"(?:^|/)tiangolo/uvicorn-gunicorn")
 
 
 def find(context: Context) -> Iterator[Outcome]:
@@ -41,6 +44,10 @@ def find(context: Context) -> Iterator[Outcome]:
     if not missing:
         return
     place = declared[0].place
+    if BASES_WITH_BOTH.search(context.base_image or ""):
+        reason = f"the base image {context.base_image} brings both"
+        yield Skip(place, "base-brings-it", reason)
+        return
     chosen = _place_of_a_choice(context)
     if chosen:
         yield Skip(place, "loop-chosen", f"the launch command chooses loop or parser ({chosen})")
