@@ -23,3 +23,9 @@ class RuleFolderError(UserError):
 
 class ApplyError(UserError):
     """The working tree could not be written; it was left, or put back, as it was."""
+
+
+class PublishError(UserError):
+    """The plan is good, but it could not be published; what was published before stays."""
+
+    exit_status = 3

@@ -17,7 +17,7 @@ def main() -> None:
 
 @app.command()
 def check(
-    repository: Annotated[Path, typer.Argument(metavar="[REPO]")] = Path(),
+    repository: Annotated[Path, typer.Argument(metavar="[REPO]", readable=False)] = Path(),
 ) -> None:
     """Check the configuration of REPO and print the settings that it gives."""
     from dataclasses import fields

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def optimize(
     repository: Annotated[
-        Path, typer.Argument(metavar="[REPO]", help="The repository to optimize.")
+        Path,
+        typer.Argument(metavar="[REPO]", readable=False, help="The repository to optimize."),
     ] = Path(),
     diff: Annotated[
         bool, typer.Option("--diff", help="Print the unified diff; write nothing.")

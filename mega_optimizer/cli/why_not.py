@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def why_not(
-    path: Annotated[Path, typer.Argument(help="A file of the repository.")],
+    path: Annotated[Path, typer.Argument(readable=False, help="A file of the repository.")],
     repository: Annotated[
         Path | None,
         typer.Option(

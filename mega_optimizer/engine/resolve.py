@@ -20,7 +20,8 @@ from hashlib import blake2b
 from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mega_optimizer.repository.dependencies.model import LockedPackage
 from mega_optimizer.repository.place import Problem
@@ -304,13 +305,28 @@ def read_pylock(text: str) -> Resolution:
         sizes = {
             wheel.get("name") or wheel.get("url", wheel.get("path", "")).rsplit("/", 1)[-1]: size
             for wheel in entry.get("wheels", ())
-            if (size := wheel.get("size")) is not None
+            if (size := _wheel_bytes(wheel)) is not None
         }
         marker = Marker(entry["marker"]) if "marker" in entry else None
         name = canonicalize_name(entry["name"])
         version = Version(entry["version"])
         resolution[name] = LockedPackage(name, version, MappingProxyType(sizes), marker)
     return MappingProxyType(resolution)
+
+
+def _wheel_bytes(wheel: Mapping[str, Any]) -> int | None:
+    """Return the size that the index gives (PEP 700), or that of the file where it is local."""
+    if "size" in wheel:
+        return int(wheel["size"])
+    from urllib.request import url2pathname  # slow to load, and seldom needed
+
+    address = urlsplit(wheel.get("url", ""))
+    if address.scheme != "file":
+        return None
+    try:
+        return Path(url2pathname(address.path)).stat().st_size
+    except OSError:
+        return None
 
 
 def _run_time(dependencies: Dependencies) -> list[Dependency]:

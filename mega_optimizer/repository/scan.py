@@ -27,7 +27,9 @@ def scan(files: Files, repository_name: str) -> Repository:
     from mega_optimizer.repository.tree import Tree
 
     tree = Tree(files)
-    services, problems = link_services(tree, repository_name)
+    # The name of a folder need not be UTF-8, that of a service goes into reports.
+    name = repository_name.encode("utf-8", "replace").decode()
+    services, problems = link_services(tree, name)
     problems += _unreadable_manifests(files, services)
     return Repository(
         services=with_traits(tree, services),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mega_optimizer.codemods.containers.pip_cache import find
 from mega_optimizer.codemods.context import Context
-from mega_optimizer.codemods.finding import Fix, apply_edits
+from mega_optimizer.codemods.finding import Edit, Fix, apply_edits
 from mega_optimizer.repository.dockerfile import Dockerfile, is_python_stage, parse_dockerfile
 from mega_optimizer.repository.files import MemoryFiles
 from mega_optimizer.repository.launch import dockerfile_launch
@@ -85,7 +85,11 @@ def test_any_dockerfile_is_read_or_refused(
         is_python_stage(dockerfile, stage)
         dockerfile_launch(dockerfile, stage, files)
 
-    edits = [edit for outcome in outcomes if isinstance(outcome, Fix) for edit in outcome.edits]
+    edits: list[Edit] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Fix):
+            assert not callable(outcome.edits)
+            edits += outcome.edits
     after = apply_edits(content, edits)
     assert len(after) >= len(content)
     again = parse_dockerfile("Dockerfile", after)

@@ -1,0 +1,112 @@
+"""The official Python images: which slim image is the partner of which full one.
+
+https://hub.docker.com/_/python and https://github.com/docker-library/python
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mega_optimizer.repository.dockerfile import Stage
+
+# Registries that serve the official images under the same tags, and proxies of them.
+_REPOSITORY = (
+    r"(?:(?:docker\.io/|index\.docker\.io/|mirror\.gcr\.io/)?(?:library/)?"
+    r"|public\.ecr\.aws/docker/library/"
+    r"|[\w.:-]+/(?:[\w.-]+/)*(?:library|dependency_proxy/containers)/)python"
+)
+_TAG = re.compile(
+    r"(?P<version>3(?:\.(?P<minor>\d+))?(?:\.(?P<patch>\d+))?)?"
+    r"(?P<slim>(?:^|(?<=\d)-)slim)?"
+    r"(?P<release>(?:^|-)(?:trixie|bookworm|bullseye|buster|stretch))?"
+)
+_IMAGE = re.compile(rf"(?P<repository>{_REPOSITORY})(?::(?P<tag>[\w.-]+))?")
+_WRITTEN = re.compile(
+    rf"{_REPOSITORY}:(?:[\w.]+|\$\w+|\$\{{\w+\}})"
+    r"(?P<rest>(?:-slim)?(?P<release>-(?:trixie|bookworm|bullseye|buster|stretch))?)"
+)
+# The first patch whose ensurepip holds pip 21 (bpo-43880); before, a virtual environment has an
+# older pip than the image, with another resolver.
+_FIRST_PATCH = {8: 11, 9: 5}
+# Debian releases whose packages have left the mirrors.
+_ARCHIVED = ("stretch", "buster")
+
+
+@dataclass(frozen=True, slots=True)
+class PythonImage:
+    """An official Python image on Debian.
+
+    ``written`` is what ``FROM`` says, ``runtime`` the same for the slim image of the same
+    version and release. ``minor`` is None for a tag that moves from one minor to the next.
+    """
+
+    written: str
+    runtime: str
+    slim: bool
+    minor: int | None
+    patch: int | None
+    release: str | None
+
+    @property
+    def can_install_packages(self) -> bool:
+        """Whether the mirrors of Debian surely serve the release of this image."""
+        if self.release in _ARCHIVED:
+            return False
+        # What was built before September 2021 and names no release stands on buster.
+        return self.release is not None or self.patch is None or (self.minor or 0) >= 11
+
+    @property
+    def has_current_pip(self) -> bool:
+        """Whether a virtual environment made in it holds a pip of the same age as the image's."""
+        if self.minor is None:
+            return True
+        if self.minor < 8:
+            return False
+        return self.patch is None or self.patch >= _FIRST_PATCH.get(self.minor, 0)
+
+
+def is_python_image(image: str) -> bool:
+    """Whether ``image`` is an official Python image of any kind."""
+    return _IMAGE.match(image) is not None
+
+
+def python_image(stage: Stage) -> PythonImage | tuple[str, str]:
+    """Return the official Python image that ``stage`` is built on, or (code, why it is none)."""
+    if stage.image is None:
+        return "base-unknown", f"FROM {stage.base} depends on an argument without a default"
+    if "@" in stage.base or "@" in stage.image:
+        return "digest-pin", f"{stage.base} is pinned: no slim image belongs to a digest"
+    if "alpine" in stage.image:
+        return "alpine-base", f"{stage.base} has another C library than the slim image"
+    found = _IMAGE.fullmatch(stage.image)
+    if found is None:
+        return "other-base", f"{stage.base} is not the official Python image"
+    parts = _TAG.fullmatch(found["tag"] or "")
+    if parts is None or found["tag"] == "":
+        return "other-base", f"{stage.base} is not an official Python image on Debian"
+    slim = bool(parts["slim"])
+    if parts["minor"] is None and not slim:
+        return "version-not-pinned", f"{stage.base} and its slim image may differ in their version"
+    runtime = stage.base if slim else _slim(stage.base)
+    if runtime is None:
+        return "base-unknown", f"{stage.base} comes from an argument"
+    return PythonImage(
+        stage.base,
+        runtime,
+        slim,
+        int(parts["minor"]) if parts["minor"] else None,
+        int(parts["patch"]) if parts["patch"] else None,
+        parts["release"].lstrip("-") if parts["release"] else None,
+    )
+
+
+def _slim(base: str) -> str | None:
+    """Return ``base``, as written, with ``-slim`` in its tag; None where that is not plain."""
+    found = _WRITTEN.fullmatch(base)
+    if found is None:
+        return None
+    release = found["release"] or ""
+    return base.removesuffix(release) + "-slim" + release
