@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Status = Literal["applied", "would-apply", "above-level", "skipped", "suppressed", "withdrawn"]
 
 # A rule that still finds work after this many rounds would never end.
-ROUNDS = 4
+ROUNDS = 16
 NOT_IDEMPOTENT = ("not-idempotent", "a second run would change its result again")
 
 
