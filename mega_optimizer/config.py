@@ -48,7 +48,7 @@ class Settings:
 
 CHOICES = {
     "level": ("safe", "review"),
-    "sizes": ("auto", "estimate", "off"),
+    "sizes": ("auto", "build", "estimate", "off"),
 }
 KEYS = {
     each.name.replace("_", "-"): each.name for each in fields(Settings) if each.name != "source"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mega_optimizer.engine.plan import Plan
     from mega_optimizer.engine.resolve import Resolver
     from mega_optimizer.measure.images import ImagePair
+    from mega_optimizer.publish.outcome import Published
     from mega_optimizer.repository.git_index import GitState
     from mega_optimizer.repository.index import DiskFiles
     from mega_optimizer.repository.place import Problem
@@ -40,7 +41,8 @@ class Request:
     """One run: the target, what is asked of it, and what may be done to it.
 
     ``only`` limits fixes to findings in these paths (the hook); ``allow_staged`` accepts files
-    that are staged as they are, ``allow_dirty`` any file.
+    that are staged as they are, ``allow_dirty`` any file. ``clone_of`` is the folder that the user
+    named, where ``root`` is in a clone of it.
     """
 
     root: Path
@@ -50,6 +52,7 @@ class Request:
     allow_staged: bool = False
     use_cache: bool = True
     only: frozenset[str] | None = None
+    clone_of: Path | None = None
     progress: Callable[[str], None] = lambda step: None
 
 
@@ -62,8 +65,11 @@ class Result:
     commit: str | None
     plan: Plan
     rules: tuple[Rule, ...]
-    images: tuple[ImagePair, ...] = ()
+    settings: Settings
+    images: Sequence[ImagePair] = ()
+    verified: Mapping[str, bool | None] = field(default_factory=dict)
     written: bool = False
+    pull_request: Published | None = None
     warnings: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -94,27 +100,69 @@ def run(request: Request) -> Result:
         plan = _without_restless_rules(plan, files, rules, options)
     plan = replace(plan, problems=_with_refused(plan.problems, files))
     result = Result(
-        root=files.guard.root,
+        root=request.clone_of or files.guard.root,
         mode=request.mode,
         commit=state.commit if state else None,
         plan=plan,
         rules=rules,
-        warnings=() if repository.services else ("no Python service was found",),
+        settings=settings,
+        warnings=tuple(_warnings(request, plan, files, rules)),
     )
     with _timed(timings, "measure_s"):
-        if settings.sizes != "off":
+        if settings.sizes == "build":
+            _build_and_prove(result, request, files, options)
+        elif settings.sizes != "off":
             from mega_optimizer.measure.images import estimate_images
 
             request.progress("estimating image sizes")
             result.images = estimate_images(plan, files, options.resolver, result.root)
-    if request.mode == "rewrite" and plan.changes:
+    if request.mode == "rewrite" and result.plan.changes:
         from mega_optimizer.engine.apply import apply_changes
 
         request.progress("writing")
-        apply_changes(files.guard, plan.changed())
+        apply_changes(files.guard, result.plan.changed())
         result.written = True
     result.timings = timings
     return result
+
+
+def _build_and_prove(result: Result, request: Request, files: DiskFiles, options: Options) -> None:
+    """Build the images before and after; leave in the plan what their proof does not refute."""
+    from mega_optimizer.measure.builders.choose import NO_BUILDER, answering_builder, build_options
+    from mega_optimizer.measure.builders.process import BuilderError, tidying_when_killed
+    from mega_optimizer.verify.proven import log_folder, prove_plan
+
+    allowed = build_options()
+    builder = answering_builder(allowed)
+    if builder is None:
+        raise BuilderError(NO_BUILDER)
+    first = result.plan
+    restless = {
+        (each.rule, each.service): (each.code, each.reason)
+        for each in first.findings
+        if each.status == "withdrawn"
+    }
+
+    def replan(withdrawn: Mapping[tuple[str, str], tuple[str, str]]) -> Plan:
+        again = replace(options, withdrawn={**restless, **withdrawn})
+        return replace(
+            make_plan(files, first.repository, result.rules, again), problems=first.problems
+        )
+
+    with tidying_when_killed(), builder:
+        proven = prove_plan(first, replan, files, builder, allowed, log_folder(), request.progress)
+    result.plan, result.images, result.verified = proven.plan, proven.images, proven.verified
+
+
+def _warnings(
+    request: Request, plan: Plan, files: DiskFiles, rules: Sequence[Rule]
+) -> Iterator[str]:
+    if not plan.repository.services:
+        yield "no Python service was found"
+    if not request.settings.services and request.only is None:
+        from mega_optimizer.engine.unused_suppressions import unused_suppressions
+
+        yield from unused_suppressions(plan, files, rules, load_rules())
 
 
 def _with_refused(problems: Sequence[Problem], files: DiskFiles) -> tuple[Problem, ...]:

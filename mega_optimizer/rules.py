@@ -53,6 +53,11 @@ class Rule:
     references: tuple[str, ...] = ()
 
     @property
+    def category(self) -> str:
+        """The first part of the id."""
+        return self.id.split("/")[0]
+
+    @property
     def find(self) -> Callable[[Context], Iterator[Outcome]]:
         """The codemod: ``mega_optimizer.codemods.<category>.<rule>.find``, imported when used."""
         category, name = self.id.split("/")

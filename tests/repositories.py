@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 COMMAND = str(Path(sys.executable).with_name("mega-optimize"))
 DOCKERFILE = """\
@@ -88,36 +88,45 @@ def mega_optimize(
     limits: bool = False,
     status: int | None = None,
     command: tuple[str, ...] = (COMMAND,),
-    **options: Any,
+    offline: bool = True,
+    stdout: int | IO[str] = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line offline; it never shows a traceback, whatever it is given.
+    """Run the command line; it never shows a traceback, whatever it is given.
 
     With ``limits`` root, too, is held to the permissions of files.
     """
-    offline = (
-        [] if arguments[:1] in (("rules",), ("explain",), ("config",), ("hook",)) else ["--offline"]
-    )
+    asks_no_index = arguments[:1] in (("rules",), ("explain",), ("config",), ("hook",))
+    option = ["--offline"] if offline and not asks_no_index else []
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     done = subprocess.run(
-        [*command, *map(str, arguments), *offline],
+        [*command, *map(str, arguments), *option],
         cwd=cwd,
         env={**inherited, **(environment or {})},
         stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         preexec_fn=give_up_override if limits else None,
         timeout=60,
         encoding="utf-8",
         check=False,
-        **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),
     )
-    assert "Traceback" not in (done.stderr or ""), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     assert status is None or done.returncode == status, (done.returncode, done.stdout, done.stderr)
     return done
 
 
-def result_of(root: Path, *arguments: str | Path, **options: Any) -> dict[str, Any]:
+def result_of(
+    root: Path,
+    *arguments: str | Path,
+    environment: Mapping[str, str] | None = None,
+    limits: bool = False,
+    status: int | None = None,
+) -> dict[str, Any]:
     """Return the JSON result of a run on ``root``."""
     given = arguments if "--sizes" in arguments else (*arguments, "--sizes", "off")
-    done = mega_optimize(root, "--format", "json", *given, **options)
+    done = mega_optimize(
+        *(root, "--format", "json", *given), environment=environment, limits=limits, status=status
+    )
     result = json.loads(done.stdout)
     assert isinstance(result, dict)
     return result

@@ -12,6 +12,7 @@ import typer
 from mega_optimizer import __version__
 from mega_optimizer.cli import catalogue, configuration, hook, optimize, why_not
 from mega_optimizer.errors import UserError
+from mega_optimizer.report.words import printable
 
 app = typer.Typer(
     name="mega-optimize",
@@ -64,7 +65,7 @@ def run(arguments: list[str]) -> int:
     try:
         app(args=arguments, prog_name="mega-optimize")
     except UserError as error:
-        typer.echo(f"mega-optimize: {error}", err=True)
+        typer.echo(f"mega-optimize: {' '.join(printable(str(error)).split())}", err=True)
         return error.exit_status
     except SystemExit as exit_:
         status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)

@@ -42,14 +42,20 @@ def hook(
     )
     for problem in result.plan.problems:
         if problem.path in only:
-            typer.echo(f"{problem.path}:{problem.line}: {problem.message}", err=True)
+            _tell(f"{problem.path}:{problem.line}: {problem.message}", err=True)
     for finding in result.plan.findings:
         if finding.status == "would-apply":
-            typer.echo(f"{finding.place}: {finding.rule}: {finding.message}")
+            _tell(f"{finding.place}: {finding.rule}: {finding.message}")
         elif finding.code == "uncommitted-changes":
-            typer.echo(f"{finding.place}: {finding.rule}: {finding.reason}", err=True)
+            _tell(f"{finding.place}: {finding.rule}: {finding.reason}", err=True)
     if result.plan.changes:
         raise typer.Exit(1)
+
+
+def _tell(line: str, err: bool = False) -> None:
+    from mega_optimizer.report.words import printable
+
+    typer.echo(printable(line), err=err)
 
 
 def _inside(path: Path, root: Path) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from mega_optimizer.pipeline import Mode, Request, Result
 
+MEASURING_FAILED = 3
+
 
 def optimize(
     repository: Annotated[
@@ -46,9 +48,32 @@ def optimize(
         list[str] | None,
         typer.Option(metavar="GLOB", help="Leave these files alone (as in .gitignore)."),
     ] = None,
+    pr: Annotated[
+        bool,
+        typer.Option("--pr", help="Open or update a pull request; leave the working tree alone."),
+    ] = False,
+    draft: Annotated[bool, typer.Option("--draft", help="With --pr: open it as a draft.")] = False,
+    signoff: Annotated[
+        bool, typer.Option("--signoff", help="With --pr: sign the commits off (DCO).")
+    ] = False,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="BRANCH", help="With --pr: merge into BRANCH (default: the default)."),
+    ] = None,
+    remote: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --pr: the remote to publish to (default: origin)."),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --pr: use the branch mega-optimize/NAME."),
+    ] = None,
     sizes: Annotated[
-        Literal["auto", "estimate", "off"] | None,
-        typer.Option(help="How to find image sizes (default: auto)."),
+        Literal["auto", "build", "estimate", "off"] | None,
+        typer.Option(
+            help="How to find image sizes (default: auto, which estimates). "
+            "build runs the target's Dockerfiles, and starts and proves the images."
+        ),
     ] = None,
     output_format: Annotated[
         Literal["text", "json"], typer.Option("--format", help="How to print the result.")
@@ -81,29 +106,59 @@ def optimize(
 
     if output is not None:
         _check_writable(output)
+    _check_pull_request_options(
+        pr, diff or check or allow_dirty, [draft, signoff, base, remote, group]
+    )
     root = target_folder(repository)
-    settings = read_settings(root).overridden(
-        level=level,
-        select=_listed(select),
-        ignore=_listed(ignore),
-        services=_listed(service),
-        exclude=_listed(exclude),
-        sizes=sizes,
-        offline=offline,
-        stale_locks=stale_locks,
-    )
-    mode: Mode = "diff" if diff else "check" if check else "rewrite"
-    request = Request(
-        root=root,
-        settings=settings,
-        mode=mode,
-        allow_dirty=allow_dirty,
-        use_cache=not no_cache,
-    )
-    result = _with_progress(request, run)
+    mode: Mode = "diff" if diff else "check" if check or pr else "rewrite"
+
+    def analyse(folder: Path) -> Result:
+        settings = read_settings(folder).overridden(
+            level=level,
+            select=_listed(select),
+            ignore=_listed(ignore),
+            services=_listed(service),
+            exclude=_listed(exclude),
+            sizes=sizes,
+            offline=offline,
+            stale_locks=stale_locks,
+        )
+        request = Request(
+            root=folder,
+            settings=settings,
+            mode=mode,
+            allow_dirty=allow_dirty,
+            use_cache=not no_cache,
+            clone_of=root if pr else None,
+        )
+        return _with_progress(request, run)
+
+    if pr:
+        from mega_optimizer.publish.run import run_and_publish
+        from mega_optimizer.publish.wishes import Wishes
+
+        wishes = Wishes(base=base, group=group, draft=draft, signoff=signoff)
+        result = run_and_publish(root, analyse, wishes, remote or "origin", os.environ, _tell)
+    else:
+        result = analyse(root)
     _write(result, output_format, output, verbose)
     if (check and result.plan.changes) or (strict and result.plan.problems):
         raise typer.Exit(1)
+    if result.settings.sizes == "build" and any(pair.after.unknown for pair in result.images):
+        raise typer.Exit(MEASURING_FAILED)
+
+
+def _check_pull_request_options(pr: bool, other_mode: bool, given: Iterable[object]) -> None:
+    from mega_optimizer.errors import UserError
+
+    if pr and other_mode:
+        raise UserError("--pr goes with none of --diff, --check and --allow-dirty")
+    if not pr and any(given):
+        raise UserError("--draft, --signoff, --base, --remote and --group need --pr")
+
+
+def _tell(message: str) -> None:
+    typer.echo(f"mega-optimize: {message}", err=True)
 
 
 def _check_writable(output: Path) -> None:
@@ -180,6 +235,7 @@ def _report(result: Result, output: Path | None, verbose: bool) -> None:
     from rich.console import Console
 
     from mega_optimizer.report.terminal import as_text, print_result
+    from mega_optimizer.report.words import printable
 
     stream = sys.stderr if result.mode == "diff" else sys.stdout
     console = Console(file=stream, highlight=False)
@@ -190,4 +246,4 @@ def _report(result: Result, output: Path | None, verbose: bool) -> None:
         text = as_text(result, verbose)
         _emit(text.encode(encoding, "backslashreplace"), output, stream)
     for warning in result.warnings:
-        typer.echo(f"mega-optimize: {warning}", err=True)
+        typer.echo(f"mega-optimize: {printable(warning)}", err=True)

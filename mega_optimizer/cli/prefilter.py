@@ -45,6 +45,6 @@ def _literals() -> re.Pattern[bytes]:
 
 def _holds_none_of(literals: re.Pattern[bytes], path: Path) -> bool:
     try:
-        return literals.search(path.read_bytes()) is None
+        return path.is_file() and literals.search(path.read_bytes()) is None
     except OSError:
         return False

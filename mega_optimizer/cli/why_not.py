@@ -29,6 +29,7 @@ def why_not(
     from mega_optimizer.config import read_settings
     from mega_optimizer.errors import UserError
     from mega_optimizer.pipeline import Request, run, target_folder
+    from mega_optimizer.report.words import printable
 
     if not os.path.isfile(path):
         raise UserError(f"{path} is not a file")
@@ -39,7 +40,7 @@ def why_not(
     inside = absolute.relative_to(root).as_posix()
     settings = read_settings(root).overridden(level="review", sizes="off", offline=offline)
     result = run(Request(root=root, settings=settings))
-    typer.echo("\n".join(_answers(result.plan, result.rules, inside)))
+    typer.echo(printable("\n".join(_answers(result.plan, result.rules, inside))))
 
 
 def _checkout_around(path: Path) -> Path:

@@ -47,11 +47,16 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A place where the rule would apply, but a precondition could not be shown."""
+    """A place where the rule would apply, but a precondition could not be shown.
+
+    Where the rule has nothing to win in this service, but nothing speaks against it either,
+    ``agrees_to`` names the file that another service may change though both share it.
+    """
 
     place: Place
     code: str
     reason: str
+    agrees_to: str | None = None
 
 
 Outcome = Fix | Skip

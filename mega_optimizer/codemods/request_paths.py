@@ -24,6 +24,10 @@ ENTRY_DECORATORS = frozenset(
 VIEW_BASES = frozenset({"Resource", "MethodView", "View", "APIView", "RequestHandler"})
 REGISTRATIONS = frozenset({"add_api_route", "add_url_rule", "add_route", "add_resource"})
 DEPENDENCIES = frozenset({"Depends", "Security"})
+# https://docs.gunicorn.org/en/stable/settings.html#server-hooks
+MASTER_HOOKS = frozenset({"on_starting", "on_reload", "when_ready", "pre_fork", "pre_exec"})
+# https://docs.celeryq.dev/en/stable/userguide/signals.html
+WORKER_SIGNALS = ("worker_process_", "task_", "before_task_", "after_task_")
 LIMIT = 500  # functions looked at; who needs more is not on a short way from a request
 
 
@@ -39,11 +43,23 @@ def runs_per_request(program: Program, start: Definition) -> bool:
     return False
 
 
-def runs_at_import(program: Program, start: Definition) -> bool:
-    """Whether a module calls the function ``start`` while it is imported, through others too."""
+def runs_before_fork(program: Program, start: Definition, *, after_import: bool) -> bool:
+    """Whether ``start`` runs, through others too, before a server or worker pool forks.
+
+    That is in a hook of gunicorn's master process; where the fork comes ``after_import``, also
+    while a module is imported, or in a receiver of one of Celery's signals that is neither sent
+    by a worker process nor for a task.
+    """
     for target in _ways_to(program, start):
         if target is None:
             continue
+        if target.name in MASTER_HOOKS:
+            return True
+        home = program.facts(target.path) if after_import else None
+        if home is None:
+            continue
+        if _hears_signals(home, target):
+            return True
         word = target.name.partition(".")[0].encode()
         for path in program.containing(rb"\b" + re.escape(word) + rb"\b", program.product, word):
             facts = program.facts(path)
@@ -141,6 +157,14 @@ def _is_entry(facts: PythonFacts, target: Definition) -> bool:
         return False
     return any(_last(each.text) in ENTRY_DECORATORS for each in function.decorators) or _is_view(
         facts, function
+    )
+
+
+def _hears_signals(facts: PythonFacts, target: Definition) -> bool:
+    function = facts.function(target.name)
+    return function is not None and any(
+        _last(each.text) == "connect" and not _last(each.text[:-8]).startswith(WORKER_SIGNALS)
+        for each in function.decorators
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import tempfile
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -63,11 +64,22 @@ def _write_beside(target: Path, content: bytes) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(target.stat().st_mode & 0o7777 if target.exists() else _new_mode())
+        if target.exists():
+            _liken(temporary, target.stat())
+        else:
+            temporary.chmod(_new_mode())
     except BaseException:
         temporary.unlink()
         raise
     return temporary
+
+
+def _liken(temporary: Path, replaced: os.stat_result) -> None:
+    """Give the file the owner, where that is allowed, and the mode of the one that it replaces."""
+    if (replaced.st_uid, replaced.st_gid) != (os.geteuid(), os.getegid()):
+        with suppress(PermissionError):
+            os.chown(temporary, replaced.st_uid, replaced.st_gid)
+    temporary.chmod(stat.S_IMODE(replaced.st_mode))
 
 
 def _new_mode() -> int:

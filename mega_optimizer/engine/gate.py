@@ -1,4 +1,7 @@
-"""The preconditions of a rule that its rule.yaml names: forbidden traits and versions."""
+"""The preconditions of a rule that its rule.yaml names: forbidden traits and versions.
+
+``python`` among the versions means that of the image, where its base names one.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,23 @@ def closed_gate(rule: Rule, context: Context, resolver: Resolver | None) -> tupl
         if trait:
             return f"has-{name}", f"the service uses {name} ({trait.place})"
     for package, wanted in rule.versions:
-        closed = _wrong_version(context, resolver, package, wanted)
+        if package == "python":
+            closed = _wrong_python(context, wanted)
+        else:
+            closed = _wrong_version(context, resolver, package, wanted)
         if closed:
             return closed
     return None
+
+
+def _wrong_python(context: Context, wanted: str) -> tuple[str, str] | None:
+    """Return the skip where the image's Python is known to be another one."""
+    from packaging.specifiers import SpecifierSet
+
+    version = context.python_version
+    if version is None or SpecifierSet(wanted).contains(version):
+        return None
+    return "version-excluded", f"needs Python {wanted}: the image has {version}"
 
 
 def _wrong_version(

@@ -143,7 +143,8 @@ class _Planner:
         self._contexts_of = self.snapshot
         self.repository = repository
         self.options = options
-        self.owners = owners_of(repository)
+        self.owners = owners_of(repository, files)
+        self.agreed: set[tuple[str, str]] = set()  # (service, path) of the rule that runs
         self.findings: list[Finding] = []
         self.changes: list[ChangeSet] = []
         self.problems: list[Problem] = list(repository.problems)
@@ -164,13 +165,14 @@ class _Planner:
     def _run_rule(self, rule: Rule) -> None:
         start = self.snapshot
         changes: list[ChangeSet] = []
+        self.agreed.clear()
         services = [each for each in self.repository.services if self._considers(rule, each)]
         candidates, found = self._gather(rule, services)
         for _ in range(ROUNDS):
             landed, refused = self._land(rule, candidates, changes)
             found += [*landed, *(finding for finding in refused if finding.code != "conflict")]
             if not landed:
-                self.findings += found
+                self.findings += _without_overtaken(found)
                 self.changes += changes
                 return
             again = {finding.service for finding in [*landed, *refused]}
@@ -210,8 +212,10 @@ class _Planner:
             if not outcomes:
                 self.idle.setdefault((rule.id, service.name), "nothing to do was found")
             gate = self._gate(rule, context, outcomes)
-            for outcome in outcomes:
-                finding = self._finding(rule, service, outcome)
+            findings = [self._finding(rule, service, outcome) for outcome in outcomes]
+            if not gate:
+                self.agreed |= _agreed(service, outcomes, findings)
+            for outcome, finding in zip(outcomes, findings, strict=True):
                 if isinstance(outcome, Skip) or finding.status == "suppressed":
                     declined.append(finding)
                 elif gate:
@@ -247,7 +251,7 @@ class _Planner:
     def _gate(
         self, rule: Rule, context: Context, outcomes: Iterable[Outcome]
     ) -> tuple[str, str] | None:
-        if not any(isinstance(outcome, Fix) for outcome in outcomes):
+        if not any(isinstance(outcome, Fix) or outcome.agrees_to for outcome in outcomes):
             return None
         return closed_gate(rule, context, self.options.resolver)
 
@@ -385,13 +389,36 @@ class _Planner:
             if obstacle := self.options.obstacle(path):
                 return obstacle
             for owner in self.owners.get(path, ()):
-                if owner != candidate.service.name and not _asks_for(owner, mine, candidates):
+                if owner == candidate.service.name or (owner, path) in self.agreed:
+                    continue
+                if not _asks_for(owner, mine, candidates):
                     reason = f"{path} also belongs to service {owner}, to which this does not apply"
                     return "shared-file", reason
             before = _content(self.snapshot, path)
             if not still_parses(path, before, apply_edits(before or b"", mine)):
                 return "result-does-not-parse", f"{path} would not parse after the edit"
         return None
+
+
+def _agreed(
+    service: Service, outcomes: Sequence[Outcome], findings: Sequence[Finding]
+) -> set[tuple[str, str]]:
+    """Return (service, path) for the files to whose change ``service`` has no objection."""
+    pairs = zip(outcomes, findings, strict=True)
+    skips = [(each, found.status) for each, found in pairs if isinstance(each, Skip)]
+    agreed = {each.agrees_to for each, status in skips if status == "skipped" and each.agrees_to}
+    against = {each.place.path for each, _ in skips if not each.agrees_to}
+    return {(service.name, path) for path in agreed - against}
+
+
+def _without_overtaken(findings: Sequence[Finding]) -> list[Finding]:
+    """Leave out what one round skipped and a later one fixed."""
+    fixed = {(each.service, each.place) for each in findings if each.status == "would-apply"}
+    return [
+        each
+        for each in findings
+        if each.status != "skipped" or (each.service, each.place) not in fixed
+    ]
 
 
 def _withdrawn(finding: Finding, code: str, reason: str) -> Finding:

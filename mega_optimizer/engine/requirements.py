@@ -27,6 +27,8 @@ def with_requirements(
     from mega_optimizer.engine.lock import refresh_locks
 
     wanted = _worded_as_siblings(fix, context, resolver)
+    if isinstance(wanted, Skip):
+        return wanted
     added = add_requirements(context, wanted, beside=fix.beside)
     if isinstance(added, Skip):
         return added
@@ -48,11 +50,13 @@ def with_requirements(
     return (*edits, *added, *replaced)
 
 
-def _worded_as_siblings(fix: Fix, context: Context, resolver: Resolver | None) -> tuple[str, ...]:
+def _worded_as_siblings(
+    fix: Fix, context: Context, resolver: Resolver | None
+) -> tuple[str, ...] | Skip:
     """Return the requirements of ``fix``, pinned where the manifest pins everything else.
 
     The versions are those that the resolver would install today; where it does not answer, the
-    ranges of the rule stand.
+    ranges of the rule stand. A skip where it has no answer because of the new requirements.
     """
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
@@ -81,6 +85,9 @@ def _worded_as_siblings(fix: Fix, context: Context, resolver: Resolver | None) -
         context.dependencies, python=context.python_version, add=fix.requires
     )
     if isinstance(resolved, Problem):
+        without = resolver.resolve(context.dependencies, python=context.python_version)
+        if resolved.code == "no-solution" and not isinstance(without, Problem):
+            return Skip(declared[0].place, "dependency-conflict", resolved.message)
         return fix.requires
     worded = []
     for requirement in map(Requirement, fix.requires):

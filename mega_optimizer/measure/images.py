@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mega_optimizer.codemods.context import Context
 from mega_optimizer.measure.estimate import (
@@ -17,21 +17,94 @@ from mega_optimizer.measure.estimate import (
 from mega_optimizer.repository.place import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mega_optimizer.engine.plan import Plan
     from mega_optimizer.engine.resolve import Resolver
+    from mega_optimizer.measure.evidence import Kind, Unit
     from mega_optimizer.repository.files import Files
     from mega_optimizer.repository.service import Service
+    from mega_optimizer.verify.check import Check
+
+
+class ImageSize(Protocol):
+    """The sizes of one image in bytes, None where they are not known, with their evidence."""
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the image was built."""
+
+    @property
+    def bytes_compressed(self) -> int | None:
+        """What a registry transfers."""
+
+    @property
+    def bytes_on_disk(self) -> int | None:
+        """What a disk holds."""
+
+    @property
+    def source(self) -> str:
+        """Where the figures come from."""
+
+    @property
+    def date(self) -> str:
+        """When that was true (ISO 8601)."""
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What is not known, and why."""
+
+    def gaps(self, unit: Unit) -> tuple[str, ...]:
+        """Return what is not known in ``unit``, and why."""
+
+
+class ImagePair(Protocol):
+    """The image of one service before and after the plan."""
+
+    @property
+    def service(self) -> str:
+        """The service that runs it."""
+
+    @property
+    def before(self) -> ImageSize:
+        """The image of the files as they are."""
+
+    @property
+    def after(self) -> ImageSize:
+        """The image of the plan's result."""
+
+    @property
+    def known_difference(self) -> int:
+        """What the registry transfers more or less, in bytes, as far as that is known."""
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """The parts that differ."""
+
+    @property
+    def checks(self) -> Sequence[Check]:
+        """What was proven of the image, where it was built."""
+
+    @property
+    def left(self) -> Sequence[str]:
+        """The packages that the image no longer holds, where it was built."""
+
+    @property
+    def came(self) -> Sequence[str]:
+        """The packages that only the new image holds, where it was built."""
 
 
 @dataclass(frozen=True, slots=True)
-class ImagePair:
-    """The image of one service before and after the plan."""
+class EstimatedPair:
+    """The image of one service before and after the plan, estimated."""
 
     service: str
     before: ImageEstimate
     after: ImageEstimate
+    checks: tuple[Check, ...] = ()
+    left: tuple[str, ...] = ()
+    came: tuple[str, ...] = ()
 
     @property
     def known_difference(self) -> int:
@@ -46,7 +119,7 @@ class ImagePair:
 
 def estimate_images(
     plan: Plan, files: Files, resolver: Resolver | None, root: Path
-) -> tuple[ImagePair, ...]:
+) -> tuple[EstimatedPair, ...]:
     """Estimate the images of the services with a Dockerfile that ``plan`` changes.
 
     Sizes of packages come from lock files, else from what ``resolver`` would install.
@@ -54,7 +127,7 @@ def estimate_images(
     changed = {change.service for change in plan.changes}
     git_bytes = _folder_bytes(root / ".git")
     return tuple(
-        ImagePair(
+        EstimatedPair(
             service.name,
             _estimate(service, files, resolver, git_bytes),
             _estimate(service, plan.result, resolver, git_bytes),

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from mega_optimizer import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mega_optimizer.engine.plan import ChangeSet, Finding
-    from mega_optimizer.measure.estimate import ImageEstimate
-    from mega_optimizer.measure.images import ImagePair
+    from mega_optimizer.measure.images import ImagePair, ImageSize
     from mega_optimizer.pipeline import Result
+    from mega_optimizer.publish.outcome import Published
     from mega_optimizer.repository.service import Service
 
 SCHEMA_VERSION = 1
@@ -33,9 +35,9 @@ def as_document(result: Result) -> dict[str, Any]:
         "repository": {"path": str(result.root), "commit": result.commit},
         "services": [_service(service) for service in plan.repository.services],
         "findings": [_finding(finding, result.written) for finding in plan.findings],
-        "changes": [_change(change) for change in plan.changes],
+        "changes": [_change(change, result.verified) for change in plan.changes],
         "images": [_image(pair) for pair in result.images],
-        "pull_request": None,
+        "pull_request": _pull_request(result.pull_request),
         "errors": [
             {
                 "path": problem.path,
@@ -85,13 +87,13 @@ def _finding(finding: Finding, written: bool) -> dict[str, Any]:
     }
 
 
-def _change(change: ChangeSet) -> dict[str, Any]:
+def _change(change: ChangeSet, verified: Mapping[str, bool | None]) -> dict[str, Any]:
     return {
         "rule": change.rule,
         "level": change.level,
         "service": change.service,
         "paths": change.paths,
-        "verified": None,
+        "verified": verified.get(change.service),
     }
 
 
@@ -100,10 +102,25 @@ def _image(pair: ImagePair) -> dict[str, Any]:
         "service": pair.service,
         "before": _size(pair.before),
         "after": _size(pair.after),
+        "checks": [
+            {"name": check.name, "verdict": check.verdict, "detail": check.detail or None}
+            for check in pair.checks
+        ],
     }
 
 
-def _size(size: ImageEstimate) -> dict[str, Any]:
+def _pull_request(published: Published | None) -> dict[str, Any] | None:
+    if published is None:
+        return None
+    return {
+        "url": published.url,
+        "number": published.number,
+        "operation": published.operation,
+        "reason": published.reason or None,
+    }
+
+
+def _size(size: ImageSize) -> dict[str, Any]:
     return {
         "bytes_on_disk": size.bytes_on_disk,
         "bytes_compressed": size.bytes_compressed,

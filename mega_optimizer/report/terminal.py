@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -10,14 +11,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mega_optimizer.report.words import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from mega_optimizer.engine.plan import Finding
     from mega_optimizer.measure.images import ImagePair
     from mega_optimizer.pipeline import Result
+    from mega_optimizer.publish.outcome import Published
     from mega_optimizer.repository.place import Problem
     from mega_optimizer.repository.service import Service
 
@@ -33,12 +37,24 @@ def print_result(result: Result, console: Console, verbose: bool = False) -> Non
     """Print ``result``; ``verbose`` unfolds every skip and service."""
     commit = f" at {result.commit[:10]}" if result.commit else ""
     services = result.plan.repository.services
-    console.print(Text(f"{result.root}{commit}: {_count(len(services), 'service')}", style="bold"))
+    head = f"{result.root}{commit}: {_count(len(services), 'service')}"
+    console.print(_Printable(Text(head, style="bold")))
     for part in _parts(result, verbose):
         console.print()
-        console.print(part)
+        console.print(_Printable(part))
     console.print()
     console.print(Text(_closing(result), style="bold"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Printable:
+    """What is shown, with the control characters that words of the target hold escaped."""
+
+    shown: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.shown, options):
+            yield segment._replace(text=printable(segment.text))
 
 
 def as_text(result: Result, verbose: bool = False) -> str:
@@ -72,7 +88,11 @@ def _parts(result: Result, verbose: bool) -> Iterator[RenderableType]:
     suppressed = [each for each in findings if each.status == "suppressed"]
     if suppressed:
         yield Text(f"Suppressed: {_count(len(suppressed), 'finding')}", style="dim")
-    if result.images:
+    if result.images and result.settings.sizes == "build":
+        from mega_optimizer.report.measured import measured_images
+
+        yield measured_images(result.images)
+    elif result.images:
         yield _images(result.images)
     if result.plan.problems:
         yield _section("Not read", _problems(result.plan.problems, verbose))
@@ -171,9 +191,18 @@ def _closing(result: Result) -> str:
         return "Nothing to change."
     rules = {change.rule for change in result.plan.changes}
     what = f"{_count(len(changed), 'file')} by {_count(len(rules), 'rule')}"
+    if result.pull_request is not None:
+        return _published(result.pull_request, what)
     if result.written:
         return f"Changed {what}. git diff shows it; git stash --include-untracked undoes it."
     return f"Would change {what}. Nothing was written."
+
+
+def _published(published: Published, what: str) -> str:
+    if published.operation == "blocked":
+        where = f" ({published.url})" if published.url else ""
+        return f"Would change {what}. No pull request was written{where}: {published.reason}."
+    return f"Pull request {published.operation}: {published.url} ({what})."
 
 
 def _size(count: int | None) -> str:

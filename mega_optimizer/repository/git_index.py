@@ -249,7 +249,7 @@ def _content(path: Path) -> bytes:
 
 
 def _git(checkout: Checkout, *arguments: str) -> str:
-    program = _git_program(checkout)
+    program = git_program(checkout.top)
     if program is None:
         raise UnreadableRepository(
             f"{checkout.top} is a git checkout, but git is not installed; install git"
@@ -277,13 +277,13 @@ def _git(checkout: Checkout, *arguments: str) -> str:
     return done.stdout.decode("utf-8", "surrogateescape")
 
 
-def _git_program(checkout: Checkout) -> str | None:
-    """Return the path of git. One that the checkout itself holds is none: ``PATH`` may say ``.``"""
+def git_program(top: Path) -> str | None:
+    """Return the path of git. One that lies below ``top`` is none: ``PATH`` may say ``.``"""
     folders = [
         folder
         for folder in os.get_exec_path()
         if os.path.isabs(folder)
-        and not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(checkout.top))
+        and not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(top))
     ]
     return shutil.which("git", path=os.pathsep.join(folders))
 

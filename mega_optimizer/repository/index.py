@@ -136,6 +136,8 @@ def _existing(root: Path, tracked: Iterable[str]) -> Iterator[tuple[str, bool]]:
         try:
             with os.scandir(root / folder) as entries:
                 found = {entry.name: entry.is_symlink() for entry in entries}
+        except PermissionError:
+            found = dict.fromkeys(names, False)  # listed, so that reading them says why not
         except OSError:
             continue
         for name in names:

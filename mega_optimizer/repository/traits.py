@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import posixpath
 import re
 import warnings
 from dataclasses import replace
@@ -22,7 +23,7 @@ from mega_optimizer.repository.tree import is_product
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mega_optimizer.repository.service import Service
+    from mega_optimizer.repository.service import LaunchSite, Service
     from mega_optimizer.repository.tree import Tree
 
 _POSTGRES = ("psycopg2", "psycopg", "psycopg2cffi", "asyncpg", "pg8000", "aiopg", "psycopg_pool")
@@ -118,7 +119,7 @@ _LITERALS: Mapping[str, tuple[bytes, ...]] = MappingProxyType(
         "multiprocessing": (b"multiprocessing", b"ProcessPoolExecutor", b"os.fork"),
     }
 )
-_PRELOAD = re.compile(rb"^[ \t]*preload_app[ \t]*=[ \t]*True\b", re.MULTILINE)
+_PRELOAD = re.compile(rb"^[ \t]*preload_app[ \t]*=(?![ \t]*(?:False|=))", re.MULTILINE)
 _GUNICORN_CONFIGURATION = re.compile(r"(?:^|/)[^/]*gunicorn[^/]*\.(?:py|conf)$")
 
 
@@ -246,18 +247,34 @@ def _launched(tree: Tree, service: Service) -> Iterator[Trait]:
             yield Trait(name, site.place)
         if any("uvicorn.workers" in text or "uvicorn_worker" in text for text in texts):
             yield Trait("uvicorn", site.place)
-        if site.server == "gunicorn" and site.option("--preload", "--preload-app") is not None:
+        if site.server == "gunicorn" and _preloads(site):
             yield Trait("preload", site.place)
         if re.search(r"\bpypy", site.command):
             yield Trait("pypy", site.place)
-    if any(site.server == "gunicorn" for site in service.launch):
+    started = [site for site in service.launch if site.server == "gunicorn"]
+    if started:
+        named = tuple(f"/{name}" for site in started if (name := _configuration(site)))
         for path in tree.files.paths:
             inside = not service.root or path.startswith(f"{service.root}/")
-            if inside and _GUNICORN_CONFIGURATION.search(path):
+            if inside and (_GUNICORN_CONFIGURATION.search(path) or f"/{path}".endswith(named)):
                 preload = _PRELOAD.search(tree.content(path) or b"")
                 if preload:
                     content = tree.content(path) or b""
                     yield Trait("preload", Place(path, _line(content, preload.start())))
+
+
+def _preloads(site: LaunchSite) -> bool:
+    """Whether gunicorn is told to import the application before it forks its workers."""
+    arguments = site.environment.get("GUNICORN_CMD_ARGS", "")
+    return site.option("--preload", "--preload-app") is not None or "--preload" in arguments
+
+
+def _configuration(site: LaunchSite) -> str:
+    """Return the path of the configuration file named on gunicorn's command line."""
+    name = (site.option("-c", "--config") or "").removeprefix("file:")
+    if name.startswith("python:"):
+        name = f"{name.removeprefix('python:').replace('.', '/')}.py"
+    return posixpath.basename(name)
 
 
 def _deployed(tree: Tree, service: Service) -> Iterator[Trait]:

@@ -92,10 +92,7 @@ def _make_slim(name: str, interpreter: Path | None) -> None:
         with _container("scratch") as container:
             _run("buildah", "add", "--quiet", container, tar, "/")
             root = Path(_run("buildah", "mount", container).strip())
-            if interpreter:
-                version = _install(interpreter, root)
-            else:
-                version = _use_debian_python(root)
+            version = _install(interpreter, root) if interpreter else _use_debian_python(root)
             about = f"CPython {version}, Debian {_SUITE} packages"
             _configure(container, version, about)
             _run("buildah", "commit", "--quiet", container, name)

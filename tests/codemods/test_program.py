@@ -5,7 +5,7 @@ import pytest
 from mega_optimizer.codemods.context import Context
 from mega_optimizer.codemods.json.application import FASTAPI, read_application
 from mega_optimizer.codemods.program import Definition, Program
-from mega_optimizer.codemods.request_paths import runs_at_import, runs_per_request
+from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request
 from mega_optimizer.repository.files import MemoryFiles
 from mega_optimizer.repository.service import Service
 
@@ -83,8 +83,9 @@ def test_what_no_request_reaches(user: str) -> None:
 def test_use_at_import_is_seen_through_functions() -> None:
     start = Definition("db.py", "get_engine")
     used = "from db import get_engine\ndef init():\n    get_engine()\ninit()\n"
-    assert runs_at_import(program_of(db=DB, main=used), start)
-    assert not runs_at_import(program_of(db=DB, main=used.replace("\ninit()", "")), start)
+    assert runs_before_fork(program_of(db=DB, main=used), start, after_import=True)
+    unused = program_of(db=DB, main=used.replace("\ninit()", ""))
+    assert not runs_before_fork(unused, start, after_import=True)
 
 
 def test_routers_that_include_each_other_end() -> None:

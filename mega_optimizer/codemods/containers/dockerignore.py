@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mega_optimizer.codemods.containers.git_readers import git_readers
+from mega_optimizer.codemods.containers.git_readers import git_readers, named_scripts
 from mega_optimizer.codemods.finding import Edit, Fix, Skip
 from mega_optimizer.repository.dockerfile import copies, environment_at
 from mega_optimizer.repository.dockerfile.expand import expand
@@ -35,6 +35,8 @@ _FILE_NAME = re.compile(r"(?<![\w./-])[\w./-]+\.(?:txt|py|sh|toml|cfg|lock|ini)\
 _MANIFEST = re.compile(
     r"^(?:requirements.*\.(?:txt|in)|pyproject\.toml|setup\.py|setup\.cfg|Pipfile)$"
 )
+_FOLDERS = (".github", ".idea", ".vscode")
+_BUILD_FILES = ("pyproject.toml", "setup.cfg", "MANIFEST.in")
 _MAKES_ENVIRONMENT = re.compile(
     rb"uv +(?:\S+ +)*?(?:sync|venv)|-m +venv|virtualenv|poetry|pipenv|pdm|conda"
 )
@@ -62,15 +64,13 @@ def find(context: Context) -> Iterator[Fix | Skip]:
         yield _unreadable(dockerfile)
         return
     place = _copy_of_whole_context(dockerfile)
+    idle = None
     if place is None:
         reason = "No COPY or ADD takes the whole build context"
-        yield Skip(Place(dockerfile.path), "context-not-copied", reason)
-        return
-    if not _context_is_known(context, dockerfile):
+        idle = Skip(Place(dockerfile.path), "context-not-copied", reason)
+    elif not _context_is_known(context, dockerfile):
         reason = "Nothing proves which folder this Dockerfile is built with"
-        yield Skip(place, "context-unknown", reason)
-        return
-
+        idle = Skip(place, "context-unknown", reason)
     existing = ignore_file(context.files, service.root, dockerfile.path)
     content = context.read(existing) if existing else b""
     if isinstance(content, Problem):
@@ -80,18 +80,21 @@ def find(context: Context) -> Iterator[Fix | Skip]:
     if isinstance(patterns, Problem):
         yield _unreadable(patterns)
         return
+    path = existing or posixpath.join(service.root, ".dockerignore")
 
     missing = tuple(_missing(context, patterns))
     if existing:
         missing = tuple(entry for entry in missing if entry.essential)
         missing = missing if any(entry.line != ".venv" for entry in missing) else ()
-    if not missing:
-        return
-    skip = _obstacle(context, dockerfile, place, patterns, missing)
-    if skip:
-        yield skip
-        return
-    yield _fix(context, place, existing, content, missing)
+    place = place or Place(dockerfile.path)
+    obstacle = _obstacle(context, place, patterns, missing) if missing else None
+    if idle is not None:
+        needs_folder = any(_is_named_in_code(context, folder) for folder in _FOLDERS)
+        yield idle if obstacle or needs_folder else replace(idle, agrees_to=path)
+    elif obstacle is not None:
+        yield obstacle
+    elif missing:
+        yield _fix(place, path, content, missing)
 
 
 def _unreadable(problem: Problem) -> Skip:
@@ -175,7 +178,7 @@ def _candidates(context: Context, tracked: list[str]) -> Iterator[Entry]:
     """Yield what is worth a line in this context, the largest first."""
     if not context.service.root:
         yield Entry(".git", ".git/HEAD", may_be_tracked=True, essential=True)
-        for folder in (".github", ".idea", ".vscode"):
+        for folder in _FOLDERS:
             has_it = any(path.startswith(f"{folder}/") for path in tracked)
             if has_it and not _is_named_in_code(context, folder):
                 yield Entry(folder, f"{folder}/x", may_be_tracked=True)
@@ -203,7 +206,7 @@ def _is_named_in_code(context: Context, folder: str) -> bool:
     scripts = (
         path
         for path in context.files.paths
-        if path.endswith(".sh") or _DOCKERFILE_NAME.match(posixpath.basename(path))
+        if path.endswith((".sh", *_BUILD_FILES)) or _DOCKERFILE_NAME.match(posixpath.basename(path))
     )
     contents = (context.read(path) for path in scripts)
     return any(isinstance(content, bytes) and literal in content for content in contents)
@@ -232,7 +235,6 @@ def _ignored_by_git(context: Context) -> set[str]:
 
 def _obstacle(
     context: Context,
-    dockerfile: Dockerfile,
     place: Place,
     patterns: tuple[Pattern, ...],
     missing: tuple[Entry, ...],
@@ -290,34 +292,32 @@ def _copied_by_name(dockerfiles: Iterable[Dockerfile], entry: Entry) -> Place | 
 
 
 def _environment_in_use(
-    context: Context, dockerfiles: Iterable[Dockerfile], entry: Entry
+    context: Context, dockerfiles: tuple[Dockerfile, ...], entry: Entry
 ) -> Place | None:
     """Return where an image uses a virtual environment that it does not make itself."""
     if not entry.line.endswith("venv"):
         return None
     named = re.compile(rb"(?<![\w.-])" + re.escape(entry.line.encode()) + rb"/")
-    for dockerfile in dockerfiles:
-        content = context.read(dockerfile.path)
-        if not isinstance(content, bytes) or _MAKES_ENVIRONMENT.search(content):
-            continue
-        found = named.search(content)
-        if found:
-            return Place(dockerfile.path, content.count(b"\n", 0, found.start()) + 1)
-    return None
+    without = tuple(each for each in dockerfiles if not _makes_environment(context, each.path))
+    for path in (*(each.path for each in without), *named_scripts(context, without)):
+        content = context.read(path)
+        found = named.search(content) if isinstance(content, bytes) else None
+        if isinstance(content, bytes) and found:
+            return Place(path, content.count(b"\n", 0, found.start()) + 1)
+    sites = context.service.launch if without else ()
+    return next((site.place for site in sites if named.search(site.command.encode())), None)
 
 
-def _fix(
-    context: Context,
-    place: Place,
-    existing: str | None,
-    content: bytes,
-    missing: tuple[Entry, ...],
-) -> Fix:
+def _makes_environment(context: Context, path: str) -> bool:
+    content = context.read(path)
+    return not isinstance(content, bytes) or _MAKES_ENVIRONMENT.search(content) is not None
+
+
+def _fix(place: Place, path: str, content: bytes, missing: tuple[Entry, ...]) -> Fix:
     newline = b"\r\n" if b"\r\n" in content else b"\n"
     lines = newline.join(entry.line.encode() for entry in missing)
     ends_open = bool(content) and not content.endswith(b"\n")
     addition = newline + lines if ends_open else lines + newline
-    path = existing or posixpath.join(context.service.root, ".dockerignore")
     names = ", ".join(entry.line for entry in missing)
     message = f"Keep {names} out of the build context"
     return Fix(place, message, (Edit(path, len(content), len(content), addition),))

@@ -61,7 +61,7 @@ def git_readers(context: Context, dockerfiles: tuple[Dockerfile, ...]) -> Iterat
             continue
         if posixpath.basename(path) in _BUILD_FILES:
             yield from _found(context, path, _VERSION_TOOLS, _GIT_COMMAND)
-    for path in _named_scripts(context, prefix, dockerfiles):
+    for path in named_scripts(context, dockerfiles):
         if b"git clone" not in _bytes(context, path):
             yield from _found(context, path, _GIT_COMMAND, _GIT_FOLDER)
     literals = (b"git", b"sentry_sdk", b"mlflow", b"wandb", b"dvc", b"_ml", b"clearml", b"neptune")
@@ -70,10 +70,9 @@ def git_readers(context: Context, dockerfiles: tuple[Dockerfile, ...]) -> Iterat
         yield from _commit_recorders(context, path)
 
 
-def _named_scripts(
-    context: Context, prefix: str, dockerfiles: tuple[Dockerfile, ...]
-) -> Iterator[str]:
+def named_scripts(context: Context, dockerfiles: tuple[Dockerfile, ...]) -> Iterator[str]:
     """Yield the scripts that a Dockerfile, a Python module or another such script names."""
+    prefix = f"{context.service.root}/" if context.service.root else ""
     waiting = [
         path for path in context.files.paths if path.startswith(prefix) and path.endswith(_SCRIPTS)
     ]

@@ -26,11 +26,11 @@ _TAG = re.compile(
 _IMAGE = re.compile(rf"(?P<repository>{_REPOSITORY})(?::(?P<tag>[\w.-]+))?")
 _WRITTEN = re.compile(
     rf"{_REPOSITORY}:(?:[\w.]+|\$\w+|\$\{{\w+\}})"
-    r"(?P<rest>(?:-slim)?(?P<release>-(?:trixie|bookworm|bullseye|buster|stretch))?)"
+    r"(?P<release>-(?:trixie|bookworm|bullseye|buster|stretch))?"
 )
-# The first patch whose ensurepip holds pip 21 (bpo-43880); before, a virtual environment has an
-# older pip than the image, with another resolver.
-_FIRST_PATCH = {8: 11, 9: 5}
+# The first patches of 2022. Before, the slim image had no time zones, ensurepip a pip with another
+# resolver (bpo-43880), and images without a release in their tag may stand on Debian 10.
+_FIRST_PATCH = {8: 13, 9: 10, 10: 2}
 # Debian releases whose packages have left the mirrors.
 _ARCHIVED = ("stretch", "buster")
 
@@ -53,14 +53,11 @@ class PythonImage:
     @property
     def can_install_packages(self) -> bool:
         """Whether the mirrors of Debian surely serve the release of this image."""
-        if self.release in _ARCHIVED:
-            return False
-        # What was built before September 2021 and names no release stands on buster.
-        return self.release is not None or self.patch is None or (self.minor or 0) >= 11
+        return self.release not in _ARCHIVED
 
     @property
-    def has_current_pip(self) -> bool:
-        """Whether a virtual environment made in it holds a pip of the same age as the image's."""
+    def is_recent(self) -> bool:
+        """Whether it is from 2022 or later, when full and slim image had become alike."""
         if self.minor is None:
             return True
         if self.minor < 8:
@@ -90,7 +87,8 @@ def python_image(stage: Stage) -> PythonImage | tuple[str, str]:
     slim = bool(parts["slim"])
     if parts["minor"] is None and not slim:
         return "version-not-pinned", f"{stage.base} and its slim image may differ in their version"
-    runtime = stage.base if slim else _slim(stage.base)
+    release = (parts["release"] or "").lstrip("-") or None
+    runtime = stage.base if slim else _slim(stage.base, release)
     if runtime is None:
         return "base-unknown", f"{stage.base} comes from an argument"
     return PythonImage(
@@ -99,14 +97,14 @@ def python_image(stage: Stage) -> PythonImage | tuple[str, str]:
         slim,
         int(parts["minor"]) if parts["minor"] else None,
         int(parts["patch"]) if parts["patch"] else None,
-        parts["release"].lstrip("-") if parts["release"] else None,
+        release,
     )
 
 
-def _slim(base: str) -> str | None:
+def _slim(base: str, release: str | None) -> str | None:
     """Return ``base``, as written, with ``-slim`` in its tag; None where that is not plain."""
     found = _WRITTEN.fullmatch(base)
-    if found is None:
+    written = f"-{release}" if release else ""
+    if found is None or (found["release"] or "") != written:
         return None
-    release = found["release"] or ""
-    return base.removesuffix(release) + "-slim" + release
+    return base.removesuffix(written) + "-slim" + written

@@ -23,12 +23,13 @@ _LIBRARY = re.compile(r"lib[\w.+-]*\d[\w.+-]*")
 # What runs beside the program, and never takes part in installing Python packages.
 _RUNTIME_ONLY = frozenset(
     {
-        "bash", "cron", "curl", "dnsutils", "dumb-init", "ffmpeg", "fontconfig", "ghostscript",
-        "gosu", "graphviz", "htop", "iproute2", "iputils-ping", "jq", "less", "libgl1",
-        "libgl1-mesa-glx", "libglib2.0-0", "libgomp1", "libmagic1", "libpq5", "libsm6",
-        "libsndfile1", "libxext6", "libxrender1", "locales", "media-types", "nano", "net-tools",
+        "bash", "cron", "curl", "default-mysql-client", "dnsutils", "dumb-init", "ffmpeg",
+        "fontconfig", "ghostscript", "gosu", "graphviz", "htop", "iproute2", "iputils-ping",
+        "jq", "less", "libgl1", "libgl1-mesa-glx", "libglib2.0-0", "libgomp1", "libmagic1",
+        "libpq5", "libsm6", "libsndfile1", "libxext6", "libxrender1", "locales", "mariadb-client",
+        "media-types", "nano", "net-tools",
         "netcat-openbsd", "netcat-traditional", "nginx", "poppler-utils", "postgresql-client",
-        "procps", "redis-tools", "sqlite3", "supervisor", "telnet", "tesseract-ocr", "tini",
+        "procps", "redis-tools", "sqlite3", "telnet", "tesseract-ocr", "tini",
         "tzdata", "vim", "wait-for-it", "wget", "wkhtmltopdf",
     }
 )  # fmt: skip
@@ -55,19 +56,17 @@ _RUNTIME_PARTNERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "libsnappy-dev": ("libsnappy1v5",),
         "librdkafka-dev": ("librdkafka1",),
         "libcairo2-dev": ("libcairo2",),
-        "libpango1.0-dev": ("libpango-1.0-0", "libpangocairo-1.0-0"),
+        "libpango1.0-dev": ("libpango-1.0-0", "libpangocairo-1.0-0", "libpangoft2-1.0-0"),
         "libgdk-pixbuf2.0-dev": ("libgdk-pixbuf-2.0-0",),
         "libopenblas-dev": ("libopenblas0",),
         "liblapack-dev": ("liblapack3",),
-        "libatlas-base-dev": ("libatlas3-base",),
         "libblas-dev": ("libblas3",),
+        "libcurl4-openssl-dev": ("libcurl4",),
         "libyaml-dev": ("libyaml-0-2",),
-        "libgomp1-dev": ("libgomp1",),
         "libgl1-mesa-dev": ("libgl1",),
         "libsm-dev": ("libsm6",),
         "libxext-dev": ("libxext6",),
         "libxrender-dev": ("libxrender1",),
-        "libspatialindex-dev": ("libspatialindex-c6",),
         "libjpeg62-turbo-dev": ("libjpeg62-turbo",),
         "libjpeg-dev": ("libjpeg62-turbo",),
         "libfreetype6-dev": ("libfreetype6",),
@@ -151,7 +150,7 @@ TOOLCHAIN = frozenset(
         "cython", "cythonize", "dpkg-buildpackage", "gdb",
     }
 )  # fmt: skip
-# Package managers and mails of the system, which nothing here looks into.
+# What pip may use to fetch a requirement, and a program to do its own work.
 _BUILD_ON_BOTH_SIDES = frozenset(
     {"ca-certificates", "git", "git-lfs", "gnupg", "mercurial", "openssh-client", "subversion"}
 )
@@ -185,4 +184,7 @@ def runtime_partners(package: str) -> tuple[str, ...] | None:
 
 def is_system_python(package: str) -> bool:
     """Whether ``package`` is Debian's own Python, or a Python package of Debian."""
+    # supervisor and uwsgi of Debian are started with Debian's Python.
+    if package in ("supervisor", "uwsgi", "gunicorn", "pipx"):
+        return True
     return bool(re.fullmatch(r"python3?(?:\.\d+)?(?:-(?!dev$).+)?", package))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,16 @@ PURE_METHODS = frozenset(
         "render_as_string",
     }
 )
+# What a property or method of a settings class may call, self aside.
+COMPOSING = PURE_METHODS | frozenset(
+    {
+        "build", "create", "quote", "quote_plus", "join", "startswith", "endswith", "removeprefix",
+        "str", "int", "bool", "isinstance", "cast", "PostgresDsn", "MultiHostUrl", "AnyUrl", "Url",
+        "URL", "make_url", "SecretStr", "ValueError", "RuntimeError", "getenv",
+    }
+)  # fmt: skip
+READS = re.compile(r"(?i)load|parse|read|config|settings|dotenv|^dict$")
+CONSTRUCTORS = frozenset({"__init__", "__post_init__", "model_post_init", "__new__"})
 CONSTANT_PACKAGES = frozenset({"json", "orjson", "sqlalchemy"})
 
 
@@ -69,10 +80,13 @@ def is_constant(
         case "fstring" | "binary" | "collection" | "union" | "attribute":
             if value.kind == "attribute":
                 inputs.words.add(value.text[1:])
+                if not _is_settled(program, facts, value.arguments[0].value, value.text[1:]):
+                    return False
             return parts_are_constant()
         case "subscript":
             _note_strings(value, inputs, words=True)
-            return value.name == "os.environ" and parts_are_constant()
+            known = value.name == "os.environ" or _is_configuration(program, facts, value)
+            return known and parts_are_constant()
         case "name":
             return _is_constant_name(program, facts, value, scope, inputs, depth)
         case "call":
@@ -107,7 +121,71 @@ def _is_constant_name(
         # a class of constants, or something bound more than once
         return bool(attribute) and any(each.path == root for each in home.classes)
     _note_strings(assigned, inputs)
+    return not attribute or _is_settled(program, home, assigned, attribute)
+
+
+def _is_settled(program: Program, facts: PythonFacts, made: Value, attribute: str) -> bool:
+    """Whether ``attribute`` of the object that ``made`` makes keeps its value.
+
+    That is believed of what the service's own code does not define. Its own classes must not
+    write the attribute after they were made, nor fetch it from somewhere (a token, a vault).
+    """
+    found = program.definition(facts.path, made.name) if made.kind == "call" else None
+    home = program.facts(found.path) if found is not None else None
+    if found is None or home is None:
+        return True
+    maker = home.function(found.name)
+    if maker is not None:  # a loader: what it returns is what counts
+        return all(
+            each is None or each.kind != "call" or _is_settled(program, home, each, attribute)
+            for each in maker.returns
+            if each is None or each.name != made.name
+        )
+    name = attribute.partition(".")[0]
+    return not any(
+        each.text == f"self.{name}"
+        and each.scope.startswith(f"{found.name}.")
+        and each.scope.rpartition(".")[2] not in CONSTRUCTORS
+        for each in home.stores
+    ) and _only_composes(home, found.name, name, set())
+
+
+def _only_composes(facts: PythonFacts, owner: str, method: str, seen: set[str]) -> bool:
+    """Whether a property or method of a class calls nothing but what puts its result together."""
+    seen.add(method)
+    for call in facts.calls:
+        if call.scope != f"{owner}.{method}" or call.name in ENVIRONMENT:
+            continue
+        receiver, _, last = call.text.rpartition(".")
+        own = receiver in ("self", "cls") and facts.function(f"{owner}.{last}") is not None
+        if own and (last in seen or _only_composes(facts, owner, last, seen)):
+            continue
+        if last not in COMPOSING:
+            return False
     return True
+
+
+def _is_configuration(program: Program, facts: PythonFacts, value: Value) -> bool:
+    """Whether ``value`` is an item of a mapping that a module holds or reads once, from a file."""
+    inner = value.arguments[0].value if not value.text and value.arguments else None
+    if inner is not None and inner.kind == "subscript":
+        return _is_configuration(program, facts, inner)
+    found = program.definition(facts.path, value.name)
+    home = program.facts(found.path) if found is not None else None
+    if found is None or home is None or home.bindings.get(found.name) != f":{found.name}":
+        return False
+    made = home.assigned(found.name)
+    if made is None or not (made.kind == "collection" or READS.search(made.text)):
+        return False
+    if any(each.path == made.text for each in home.classes):
+        return False
+    filled = re.compile(rf"(?:.+\.)?{found.name}\.(?:update|clear|pop|setdefault|reload|set)")
+    return not any(
+        call.scope and filled.fullmatch(call.text)
+        for path in program.product
+        if (other := program.facts(path)) is not None
+        for call in other.calls
+    )
 
 
 def _note_strings(value: Value, inputs: Inputs, words: bool = False) -> None:

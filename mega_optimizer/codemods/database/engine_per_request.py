@@ -14,7 +14,7 @@ from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_consta
 from mega_optimizer.codemods.database.hazards import disposes, forks_after_import, hazard
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.program import Definition, Program
-from mega_optimizer.codemods.request_paths import runs_at_import, runs_per_request
+from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request
 from mega_optimizer.repository.place import Place, Problem
 from mega_optimizer.repository.python import is_migration
 
@@ -82,13 +82,16 @@ def _objection(context: Context, program: Program, facts: PythonFacts, call: Cal
     here = Definition(facts.path, call.scope)
     if disposes(program, here):
         return Skip(place, "disposed", "a caller disposes of the engine")
+    objection = hazard(context, program, call, inputs, place)
+    if not objection and runs_before_fork(
+        program, here, after_import=forks_after_import(context, program)
+    ):
+        reason = "workers that are forked after the first use of the engine would share it"
+        objection = Skip(place, "forked-after-import", reason)
     if not runs_per_request(program, here):
         reason = f"no route, dependency or task was seen to use {call.scope}"
-        return Skip(place, "not-per-request", reason)
-    if forks_after_import(context, program) and runs_at_import(program, here):
-        reason = "the engine is used at import, and workers that are forked later would share it"
-        return Skip(place, "forked-after-import", reason)
-    return hazard(context, program, call, inputs, place)
+        return Skip(place, "not-per-request", reason, None if objection else facts.path)
+    return objection
 
 
 def _local_objection(

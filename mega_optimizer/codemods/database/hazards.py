@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.database.constants import strings
 from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.codemods.request_paths import users
+from mega_optimizer.repository.python import is_test
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ EVENT_LOOPS = (
     rb"asyncio\.run\b|run_until_complete|new_event_loop|async_to_sync|anyio\.run\b"
     rb"|\b[Cc]elery\b|nest_asyncio"
 )
+SETTINGS_FILE = re.compile(r"^\.env|\.env$|\.(?:ini|cfg|conf|toml|ya?ml|json)$")
 FORKING = rb"(?i)\bcelery\b|\bdramatiq\b|\brq\b|\buwsgi\b"
 ASYNC_TESTS = rb"TestClient|asyncio|anyio|AsyncClient"
 DELETIONS = frozenset({"remove", "unlink", "rmtree"})
@@ -45,6 +47,9 @@ def hazard(
     """Return why the service as a whole forbids sharing the engine that ``call`` makes."""
     if _may_be_sqlite(program, inputs):
         return Skip(place, "sqlite", "the URL is SQLite, or falls back to it")
+    configured = _configured_as_sqlite(context, inputs)
+    if configured is not None:
+        return Skip(place, "sqlite", f"{configured} sets a SQLite URL")
     path = next(program.containing(SESSION_STATE, program.product), None)
     if path is not None:
         reason = f"{path} leaves state in a connection, which the next request would find"
@@ -76,6 +81,24 @@ def _may_be_sqlite(program: Program, inputs: Inputs) -> bool:
             if word in inputs.words and any("sqlite" in text for text in strings(each.value)):
                 return True
     return False
+
+
+def _configured_as_sqlite(context: Context, inputs: Inputs) -> str | None:
+    """Return a file of settings of the service that gives one of the inputs a SQLite URL."""
+    words = [word.lower().encode() for word in inputs.words if word]
+    prefix = f"{context.service.root}/" if context.service.root else ""
+    for path in context.files.paths:
+        name = path.rpartition("/")[2]
+        is_settings = path == context.service.dockerfile or SETTINGS_FILE.search(name)
+        if not is_settings or not path.startswith(prefix) or is_test(path):
+            continue
+        content = context.read(path)
+        if not isinstance(content, bytes) or b"sqlite" not in content:
+            continue
+        lines = (line.lower() for line in content.splitlines() if b"sqlite" in line)
+        if any(word in line for line in lines for word in words):
+            return path
+    return None
 
 
 def _listeners(program: Program) -> Iterator[str]:
@@ -164,7 +187,10 @@ def forks_after_import(context: Context, program: Program) -> bool:
     if next(program.containing(FORKING, program.product), None) is not None:
         return True
     manifests = [context.read(path) for path in context.service.manifests]
-    return any(isinstance(each, bytes) and re.search(FORKING, each) for each in manifests)
+    if any(isinstance(each, bytes) and re.search(FORKING, each) for each in manifests):
+        return True
+    started = [context.base_image or "", *(site.command for site in context.service.launch)]
+    return any(re.search(FORKING, text.encode()) for text in started)
 
 
 def disposes(program: Program, definition: Definition) -> bool:

@@ -93,13 +93,35 @@ def _collect(
         application.defaults.append((facts.path, call))
     if call.unpacks:
         application.hidden = Place(facts.path, call.line)
-    local = name.rpartition(".")[2].lstrip(":")
-    for path, own in _seen_as(program, facts, name, local):
-        for route in own.routes:
-            if _is(program, path, route.owner, facts.path, name):
-                _add_route(application, path, route, classes)
-        for each in own.calls:
-            _follow(program, application, own, each, (facts.path, name), classes)
+    for home, bound in ((facts, name), *_returned_as(program, facts, name)):
+        local = bound.rpartition(".")[2].lstrip(":")
+        if "." not in bound and home.bindings.get(local) != bound:
+            application.hidden = Place(home.path, call.line)  # bound anew, by a wrapper say
+        for path, own in _seen_as(program, home, bound, local):
+            for route in own.routes:
+                if _is(program, path, route.owner, home.path, bound):
+                    _add_route(application, path, route, classes)
+            for each in own.calls:
+                _follow(program, application, own, each, (home.path, bound), classes)
+
+
+def _returned_as(
+    program: Program, facts: PythonFacts, name: str
+) -> Iterator[tuple[PythonFacts, str]]:
+    """Yield the module-level variables that hold what a factory returns as ``name``."""
+    scope, _, local = name.removeprefix(":").rpartition(".")
+    factory = facts.function(scope) if scope else None
+    returned = factory is not None and any(each and each.text == local for each in factory.returns)
+    if not returned or "." in scope:
+        return
+    word = scope.encode()
+    for path in program.containing(rb"\b" + word + rb"\b", program.product, word):
+        own = program.facts(path)
+        for each in own.assignments if own else ():
+            found = program.definition(path, each.value.name) if each.value.kind == "call" else None
+            made_here = found is not None and (found.path, found.name) == (facts.path, scope)
+            if own and made_here and not each.scope and "." not in each.target:
+                yield own, f":{each.target}"
 
 
 def _add_route(
@@ -258,6 +280,8 @@ def is_response(value: Value) -> bool:
     last = (value.name or value.text).rpartition(".")[2]
     if value.kind not in ("name", "call") or not last.endswith("Response"):
         return False
+    if last == "TemplateResponse":
+        return True  # a method of Jinja2Templates
     if value.name is None:
         return last in RESPONSES
     return value.name.partition(".")[0] in ("fastapi", "starlette", "sse_starlette")

@@ -201,7 +201,12 @@ def _without_default(
 def _imported_elsewhere(program: Program, path: str, bound: str) -> bool:
     """Whether another module of the service imports ``bound`` from the module at ``path``."""
     pattern = rb"\b" + bound.encode() + rb"\b|import[ \t]*\(?[ \t]*\*"
-    for other in program.containing(pattern, (*program.product, *program.tests)):
+    module = path.removesuffix("/__init__.py").removesuffix(".py").rpartition("/")[2]
+    attribute = rb"\b" + module.encode() + rb"\." + bound.encode() + rb"\b"
+    everywhere = (*program.product, *program.tests)
+    if next(program.containing(attribute, everywhere), None) is not None:
+        return True
+    for other in program.containing(pattern, everywhere):
         facts = program.facts(other) if other != path else None
         for each in facts.imports if facts else ():
             module, _, name = each.target.rpartition(".")

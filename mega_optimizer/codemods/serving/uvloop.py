@@ -31,6 +31,8 @@ REQUIREMENTS = {
 # Extras that bring both packages along: (package, extra).
 BRING_BOTH = (("uvicorn", "standard"), ("fastapi", "standard"), ("fastapi", "all"))
 # Their requirements.txt names uvicorn[standard] (github.com/tiangolo/uvicorn-gunicorn-docker).
+EXTRA_IN_TEXT = re.compile(rb"\b(?:uvicorn|fastapi)\[(?:[\w-]+, *)*(?:standard|all)[\],]")
+OTHER_SERVERS = frozenset({"hypercorn", "granian", "daphne"})
 BASES_WITH_BOTH = re.compile(r"(?:^|/)tiangolo/uvicorn-gunicorn")
 
 
@@ -38,7 +40,7 @@ def find(context: Context) -> Iterator[Outcome]:
     """Yield one fix for a service that serves with Uvicorn and lacks one of the two packages."""
     dependencies = context.dependencies
     declared = dependencies.declared("uvicorn")
-    if not declared or _comes_with_an_extra(dependencies):
+    if not declared or _comes_with_an_extra(dependencies) or _dockerfile_installs_both(context):
         return
     missing = [name for name in REQUIREMENTS if name not in dependencies]
     if not missing:
@@ -47,6 +49,11 @@ def find(context: Context) -> Iterator[Outcome]:
     if BASES_WITH_BOTH.search(context.base_image or ""):
         reason = f"the base image {context.base_image} brings both"
         yield Skip(place, "base-brings-it", reason)
+        return
+    other = _other_server(context)
+    if other:
+        reason = f"{other} serves, not Uvicorn"
+        yield Skip(place, "not-served-by-uvicorn", reason, agrees_to=place.path)
         return
     chosen = _place_of_a_choice(context)
     if chosen:
@@ -68,10 +75,27 @@ def _comes_with_an_extra(dependencies: Dependencies) -> bool:
     )
 
 
+def _dockerfile_installs_both(context: Context) -> bool:
+    path = context.service.dockerfile
+    content = context.read(path) if path else b""
+    return isinstance(content, bytes) and EXTRA_IN_TEXT.search(content) is not None
+
+
+def _other_server(context: Context) -> str | None:
+    """Return the ASGI server that starts the service wherever it is known what starts it."""
+    servers = {site.server for site in context.service.launch}
+    others = sorted(server for server in servers if server in OTHER_SERVERS)
+    return others[0] if len(others) == len(servers) and others else None
+
+
 def _place_of_a_choice(context: Context) -> Place | None:
-    """Return where ``--loop``/``--http`` or their keywords are given another value than auto."""
+    """Return where an option, a keyword, a variable or a worker class chooses loop or parser."""
     for site in context.service.launch:
-        if any(site.option(option) not in (None, "auto") for option in ("--loop", "--http")):
+        options = [site.option("--loop"), site.option("--http")]
+        variables = [site.environment.get("UVICORN_LOOP"), site.environment.get("UVICORN_HTTP")]
+        if any(value not in (None, "auto") for value in (*options, *variables)):
+            return site.place
+        if "UvicornH11Worker" in site.command:
             return site.place
     for path in context.modules(b"uvicorn"):
         facts = context.python(path)
@@ -80,6 +104,11 @@ def _place_of_a_choice(context: Context) -> Place | None:
         for call in facts.calls:
             if call.name in ("uvicorn.run", "uvicorn.Config") and _chooses(call):
                 return Place(path, call.line)
+        # https://www.uvicorn.org/deployment/#gunicorn
+        for kept in facts.assignments:
+            options = {each.value.constant for each in kept.value.arguments}
+            if kept.target.endswith("CONFIG_KWARGS") and not options.isdisjoint(("loop", "http")):
+                return Place(path, kept.line)
     return None
 
 

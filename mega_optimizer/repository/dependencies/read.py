@@ -115,6 +115,11 @@ def read_dependencies(files: Files, service: Service) -> Dependencies:
     return Dependencies(manifests, locked, python, tuple(problems), constraints)
 
 
+def manifests_of(files: Files, service: Service) -> Iterator[Manifest]:
+    """Yield the manifests of a service and what they include, each once."""
+    return _manifests(files, service.manifests, [])
+
+
 def _manifests(files: Files, paths: tuple[str, ...], problems: list[Problem]) -> Iterator[Manifest]:
     """Yield the manifests and what they include, each once."""
     seen: set[str] = set()

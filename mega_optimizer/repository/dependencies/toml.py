@@ -37,6 +37,8 @@ def load_toml(path: str, content: bytes) -> dict[str, Any] | Problem:
         return Problem(path, "encoding", "not UTF-8")
     except RecursionError:
         return Problem(path, "too-deep", "nested too deeply")
+    except ValueError as error:  # an integer of more digits than Python reads
+        return Problem(path, "toml-error", f"not valid TOML: {error}")
 
 
 def toml_spans(content: bytes) -> dict[Path, Span]:

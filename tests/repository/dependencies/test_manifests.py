@@ -201,6 +201,7 @@ def test_an_index_of_its_own_is_noticed(text: str, own: bool) -> None:
         ("pyproject.toml", "#" * 1_100_000, "too-large"),
         ("pyproject.toml", "[tool.ruff]\n", "no-dependencies"),
         ("Pipfile", "a = [1, 2\n", "toml-error"),
+        ("pyproject.toml", "x = " + "1" * 5_000, "toml-error"),
         ("setup.cfg", "install_requires\n", "syntax-error"),
         ("setup.cfg", "[flake8]\nx = 1\n", "no-dependencies"),
         ("environment.yml", "dependencies:\n  - {{ x }}\n", "templated"),

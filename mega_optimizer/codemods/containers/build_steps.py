@@ -1,0 +1,302 @@
+"""What the commands of a RUN do: install packages, prepare files, or something unknown."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from mega_optimizer.repository.installers import (
+    installs_apt,
+    pip_subcommand,
+    pip_words,
+    removes_pip_cache,
+)
+from mega_optimizer.repository.wrappers import unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mega_optimizer.repository.dockerfile import Instruction
+    from mega_optimizer.repository.service import Word
+    from mega_optimizer.repository.shell import Command
+
+Kind = Literal[
+    "neutral",
+    "folder",
+    "apt-update",
+    "apt-upgrade",
+    "apt-install",
+    "apt-remove",
+    "apt-clean",
+    "install",
+    "tool",
+    "upgrade-pip",
+    "inspect",
+    "uncache",
+    "accounts",
+    "files",
+    "project",
+    "unknown",
+]
+# The side of the image that a command belongs to; the others belong to both or to none.
+BUILDING = frozenset({"install", "tool", "upgrade-pip", "inspect", "uncache"})
+APT = frozenset({"apt-update", "apt-upgrade", "apt-install", "apt-remove", "apt-clean"})
+RUNNING = frozenset({"accounts", "files", "project"})
+
+_NEUTRAL = frozenset({"", "set", "export", "true", ":", "test", "[", "exit", "unset", "umask"})
+_ACCOUNTS = frozenset(
+    {
+        "addgroup", "adduser", "chgrp", "chmod", "chown", "groupadd", "groupmod", "mkdir",
+        "useradd", "usermod",
+    }
+)  # fmt: skip
+# What the slim image has: coreutils, findutils, grep, sed, mawk, tar, gzip, the shell itself; and
+# what configures packages that the image names itself.
+_FILES = frozenset(
+    {
+        "chpasswd", "dpkg-reconfigure", "ldconfig", "locale-gen", "localedef",
+        "update-ca-certificates", "update-locale",
+        "awk", "basename", "cat", "cmp", "cp", "cut", "date", "dirname", "du", "echo", "grep",
+        "groups", "gunzip", "gzip", "head", "id", "install", "ln", "ls", "md5sum", "mktemp", "mv",
+        "printf", "pwd", "readlink", "realpath", "rm", "rmdir", "sed", "seq", "sha256sum", "sleep",
+        "sort", "stat", "tail", "tar", "tee", "touch", "tr", "uname", "uniq", "wc", "whoami",
+    }
+)  # fmt: skip
+# Programs that Python packages bring, and that only work on files of the project.
+_PROJECT_PROGRAMS = frozenset({"alembic", "django-admin", "flask", "pybabel"})
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
+_NOT_PROJECT_MODULES = frozenset(
+    {"build", "ensurepip", "pip", "pipx", "poetry", "pipenv", "uv", "venv", "virtualenv", "conda"}
+)
+_OTHER_INSTALLERS = frozenset(
+    {"conda", "mamba", "micromamba", "pdm", "pipenv", "pipx", "poetry", "rye", "hatch"}
+)
+# pip's options (pip 26, `pip install --help`) that mean the same in a virtual environment.
+_PLAIN_OPTIONS = frozenset(
+    {
+        "--break-system-packages", "--compile", "--debug", "--disable-pip-version-check",
+        "--force-reinstall", "--ignore-installed", "--isolated", "--no-cache", "--no-cache-dir",
+        "--no-deps", "--no-input", "--no-python-version-warning", "--no-warn-script-location",
+        "--pre", "--prefer-binary", "--quiet", "--require-hashes", "--upgrade", "--use-pep517",
+        "--verbose", "-I", "-U", "-q", "-qq", "-qqq", "-v", "-vv", "-vvv", "--no-dependencies",
+        "--system", "--no-progress",
+    }
+)  # fmt: skip
+_VALUE_OPTIONS = frozenset(
+    {
+        "--default-timeout", "--exists-action", "--extra-index-url", "--index-strategy",
+        "--index-url", "--only-binary", "--progress-bar", "--retries", "--root-user-action",
+        "--timeout", "--trusted-host", "--upgrade-strategy", "--use-deprecated", "--use-feature",
+        "--find-links", "-f", "-i",
+    }
+)  # fmt: skip
+_FILE_OPTIONS: Mapping[str, str] = MappingProxyType(
+    {"-r": "-r", "--requirement": "-r", "-c": "-c", "--constraint": "-c"}
+)
+_URL = re.compile(r"(?:[\w.+-]+\s*@\s*)?(?:git\+|hg\+|svn\+)?(?:https?|ssh|ftp)://")
+_SEPARATOR = re.compile(
+    rb"[ \t]*(?:(?:&&|;)[ \t]*)?(?:[A-Za-z_]\w*=(?:\"[^\"]*\"|'[^']*'|[^\s;&|\"'<>]*)[ \t]+)*"
+)
+_ASSIGNMENTS = re.compile(
+    rb"(?:[A-Za-z_]\w*=(?:\"[^\"]*\"|'[^']*'|[^\s;&|\"'<>]*)(?:[ \t]|\\\r?\n)+)*$"
+)
+_BETWEEN_LINES = re.compile(rb"\\[ \t]*\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """What one ``pip install`` or ``uv pip install`` names, as it words it.
+
+    ``files`` are requirements and constraints, ``projects`` local folders and wheels,
+    ``requirements`` what comes from an index or a URL.
+    """
+
+    files: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    uses_uv: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A command of a RUN with its byte range, assignments in front of it included."""
+
+    command: Command
+    kind: Kind
+    start: int
+    end: int
+
+
+def kind_of(command: Command) -> Kind:
+    """Return what ``command`` does, ``unknown`` where that is not certain."""
+    words, _ = unwrapped(command.words)
+    if not command.words:
+        return "neutral"
+    if not words:
+        return "unknown"
+    program = posixpath.basename(words[0].text)
+    texts = [word.text for word in words]
+    if program.startswith("["):
+        return "neutral"
+    if program == "cd":
+        return "folder"
+    if program in ("apt", "apt-get"):
+        return _apt_kind(command, texts)
+    if program == "rm" and _removes_apt_rests(texts[1:]):
+        return "apt-clean"
+    if removes_pip_cache(command):
+        return "uncache"
+    if pip_words(command) is not None:
+        return _pip_kind(command)
+    if program == "uv":
+        return "install" if texts[1:3] == ["pip", "install"] else "unknown"
+    if program in _NEUTRAL:
+        return "neutral"
+    if program in _ACCOUNTS:
+        return "accounts"
+    if program in _FILES or (program == "find" and not {"-exec", "-execdir", "-ok"} & set(texts)):
+        return "files"
+    if program in _PROJECT_PROGRAMS:
+        return "project"
+    if _PYTHON.fullmatch(program) and "/" not in texts[0]:
+        return "project" if _runs_project_code(texts[1:]) else "unknown"
+    return "unknown"
+
+
+def is_other_installer(command: Command) -> bool:
+    """Whether ``command`` is an installer of Python packages that is not pip or ``uv pip``."""
+    words, _ = unwrapped(command.words)
+    texts = [word.text for word in words]
+    if not texts:
+        return False
+    program = posixpath.basename(texts[0])
+    return program in _OTHER_INSTALLERS or (program == "uv" and texts[1:2] != ["pip"])
+
+
+def _apt_kind(command: Command, texts: list[str]) -> Kind:
+    if installs_apt(command):
+        return "apt-install"
+    verb = next((text for text in texts[1:] if not text.startswith("-")), "")
+    if verb == "update":
+        return "apt-update"
+    if verb in ("upgrade", "dist-upgrade", "full-upgrade"):
+        return "apt-upgrade"
+    if verb in ("purge", "remove", "autoremove", "autopurge"):
+        return "apt-remove"
+    return "apt-clean" if verb in ("clean", "autoclean") else "unknown"
+
+
+def _removes_apt_rests(texts: list[str]) -> bool:
+    """Whether ``rm`` with these words removes lists and caches of apt, and temporary files."""
+    paths = [text for text in texts if not text.startswith("-")]
+    apt = ("/var/lib/apt", "/var/cache/apt", "/var/cache/debconf")
+    rests = (*apt, "/tmp", "/var/tmp")
+    return all(path.startswith(rests) for path in paths) and any(
+        path.startswith(apt) for path in paths
+    )
+
+
+def _pip_kind(command: Command) -> Kind:
+    subcommand = pip_subcommand(command)
+    verb = subcommand.text if subcommand else ""
+    if verb in ("check", "freeze", "list", "show", "--version"):
+        return "inspect"
+    if verb == "cache":
+        return "uncache"
+    if verb != "install":
+        return "unknown"
+    install = parse_install(command)
+    if isinstance(install, str) or install.files or install.projects:
+        return "install"
+    names = {re.split(r"[<>=!~\[;]", name, maxsplit=1)[0] for name in install.requirements}
+    if names == {"uv"}:
+        return "tool"
+    return "upgrade-pip" if names == {"pip"} else "install"
+
+
+def _runs_project_code(arguments: list[str]) -> bool:
+    """Whether ``python`` with these arguments runs a script, a module, or a text of the project."""
+    for position, text in enumerate(arguments):
+        if text == "-m":
+            module = arguments[position + 1] if position + 1 < len(arguments) else ""
+            return bool(module) and module.split(".")[0] not in _NOT_PROJECT_MODULES
+        if text == "-c":
+            return not re.search(r"subprocess|os\.system|\bpip\b", " ".join(arguments))
+        if not text.startswith("-"):
+            return posixpath.basename(text) != "setup.py" and "$" not in text
+    return False
+
+
+def install_words(command: Command) -> tuple[Word, ...]:
+    """Return the words behind ``install`` of ``pip install`` or ``uv pip install``."""
+    subcommand = pip_subcommand(command)
+    if subcommand is not None:
+        words = pip_words(command) or ()
+        return words[words.index(subcommand) + 1 :]
+    words, _ = unwrapped(command.words)
+    return words[3:]
+
+
+def parse_install(command: Command) -> Install | str:
+    """Return what ``command`` installs, or the word that may mean something else elsewhere."""
+    words = [word.text for word in install_words(command)]
+    found: dict[str, list[str]] = {"-r": [], "project": [], "name": []}
+    position = 0
+    while position < len(words):
+        text = words[position]
+        position += 1
+        option, equals, value = text.partition("=")
+        short = text[:2]
+        if text.startswith("--") or text in _PLAIN_OPTIONS or short in ("-r", "-c", "-i", "-f"):
+            if not text.startswith("--") and len(text) > 2 and short in ("-r", "-c"):
+                found["-r"].append(text[2:].removeprefix("="))
+            elif option in _FILE_OPTIONS or option in _VALUE_OPTIONS:
+                if not equals:
+                    value = words[position] if position < len(words) else ""
+                    position += 1
+                if option in _FILE_OPTIONS:
+                    found["-r"].append(value)
+                if option in ("-f", "--find-links") and "://" not in value:
+                    return option
+            elif option not in _PLAIN_OPTIONS:
+                return text
+        elif text.startswith("-"):
+            return text
+        elif _URL.match(text):
+            found["name"].append(text)
+        elif "/" in text or text.startswith(".") or text.endswith((".whl", ".tar.gz", ".zip")):
+            found["project"].append(re.sub(r"\[[\w, .-]*\]$", "", text))
+        else:
+            found["name"].append(text)
+    uses_uv = pip_subcommand(command) is None
+    return Install(tuple(found["-r"]), tuple(found["project"]), tuple(found["name"]), uses_uv)
+
+
+def pieces(
+    content: bytes, instruction: Instruction, found: tuple[Command, ...]
+) -> tuple[Piece, ...] | None:
+    """Return the commands of a RUN with their ranges, if it is a plain chain of ``&&`` and ``;``.
+
+    None where anything else stands between them: pipes, redirections, conditions.
+    """
+    if instruction.heredocs or instruction.exec_form is not None or not found:
+        return None
+    result = []
+    position = instruction.arguments_start
+    for command in found:
+        if command.inside or not command.words or command.words[0].start < position:
+            return None
+        start, end = command.words[0].start, command.words[-1].end
+        gap = _BETWEEN_LINES.sub(b" ", content[position:start])
+        if not _SEPARATOR.fullmatch(gap):
+            return None
+        assignments = _ASSIGNMENTS.search(content, position, start)
+        result.append(
+            Piece(command, kind_of(command), assignments.start() if assignments else start, end)
+        )
+        position = end
+    rest = _BETWEEN_LINES.sub(b" ", content[position : instruction.end])
+    return tuple(result) if not rest.strip() else None

@@ -1,0 +1,1 @@
+"""Image builders behind one Protocol: docker, buildah or podman, whichever answers."""

@@ -1,0 +1,192 @@
+"""Build and run with buildah as root, where no container runtime is needed (chroot isolation)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mega_optimizer.measure.builders.inventory import inventory_of_folder
+from mega_optimizer.measure.builders.layers import OciLayout
+from mega_optimizer.measure.builders.model import Built, NotBuilt, Ran, configuration_from
+from mega_optimizer.measure.builders.process import (
+    BuilderError,
+    answer,
+    clean_environment,
+    kill_group,
+    run_bounded,
+    run_watched,
+    tail,
+)
+from mega_optimizer.measure.builders.reasons import failure_reason
+from mega_optimizer.measure.builders.store import PrivateStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from mega_optimizer.measure.builders.inventory import Inventory
+    from mega_optimizer.measure.builders.model import Configuration, Limits, Recipe
+
+# Chroot isolation shares the host's processes and network. In a namespace of its own, a build sees
+# no other process (/proc shows the environment of each), and all of it dies with the first one.
+_AMONG_ITSELF = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
+# What is only tried reaches nothing but its own loopback, too.
+_ALONE = ("unshare", "--net", *_AMONG_ITSELF[1:])
+# SIOCSIFFLAGS 0x8914 with IFF_UP 1: the loopback of a new network namespace is down.
+_LOOPBACK_UP = (
+    "import fcntl,os,socket,struct,sys;"
+    "fcntl.ioctl(socket.socket(),0x8914,struct.pack('16sh14x',b'lo',1));"
+    "os.execvp(sys.argv[1],sys.argv[1:])"
+)
+
+
+class Buildah:
+    """buildah with a store of its own, which is removed as a whole."""
+
+    def __init__(self, limits: Limits, volumes: Sequence[str] = ()) -> None:
+        self.limits = limits
+        self.volumes = tuple(volumes)
+        self.name = answer(["buildah", "--version"]).strip().partition(" (")[0]
+        self._numbers = count(1)
+
+    def __enter__(self) -> Buildah:
+        self._store = PrivateStore("buildah")
+        self._program = ("buildah", *self._store.options)
+        self._layout = OciLayout(self._store.folder / "oci")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._store.remove()
+
+    def build(self, recipe: Recipe, log: Path) -> Built | NotBuilt:
+        """Build ``recipe``; every instruction becomes a layer, as Docker makes them."""
+        tag = f"t{next(self._numbers)}"
+        identity = self._store.folder / f"{tag}.id"
+        command = [
+            *(
+                *_AMONG_ITSELF,
+                *self._program,
+                "bud",
+                "--format",
+                "docker",
+                "--layers",
+                "--isolation",
+                "chroot",
+            ),
+            *("--iidfile", str(identity), "--tag", f"localhost/mega-optimize/{tag}"),
+            *(option for volume in self.volumes for option in ("--volume", volume)),
+            *(f"--build-arg={name}={value}" for name, value in recipe.arguments.items()),
+            *(("--target", recipe.target) if recipe.target else ()),
+            *("--file", str(recipe.dockerfile), str(recipe.context)),
+        ]
+        wrong = run_watched(command, log, self.limits, self._store.folder)
+        if wrong is not None:
+            limited = "limit" in wrong and "reached" in wrong
+            return NotBuilt(wrong if limited else failure_reason(tail(log)), log)
+        image = identity.read_text().strip()
+        answer(
+            [*self._program, "push", "--quiet", image, f"oci:{self._layout.folder}:{tag}"],
+            self.limits.seconds,
+        )
+        return Built(image, self._layout.layers(tag))
+
+    def configuration(self, image: str) -> Configuration:
+        """Return how ``image`` says that it is run."""
+        about = json.loads(answer([*self._program, "inspect", "--type", "image", image]))
+        return configuration_from(about["Docker"]["config"])
+
+    def inventory(self, image: str, hashed: str) -> Inventory:
+        """Return the files of ``image``, read where buildah mounts them."""
+        with self._container(image) as container:
+            root = answer([*self._program, "mount", container]).strip()
+            return inventory_of_folder(Path(root), hashed)
+
+    def run(
+        self, image: str, command: Sequence[str], environment: Mapping[str, str], seconds: float
+    ) -> Ran:
+        """Run ``command`` alone in its namespaces."""
+        with self._container(image) as container:
+            output = self._store.folder / f"{container}.log"
+            return run_bounded(self._inside(container, command, environment), output, seconds)
+
+    @contextmanager
+    def started(self, image: str, environment: Mapping[str, str]) -> Iterator[_Running]:
+        """Start ``image`` with its entrypoint and command."""
+        config = self.configuration(image)
+        command = (*config.entrypoint, *config.command)
+        with self._container(image) as container:
+            output = self._store.folder / f"{container}.log"
+            with output.open("wb") as stream:
+                process = subprocess.Popen(
+                    self._inside(container, command, environment),
+                    env=clean_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            try:
+                yield _Running(process, output)
+            finally:
+                kill_group(process)
+
+    def _inside(
+        self, container: str, command: Sequence[str], environment: Mapping[str, str]
+    ) -> list[str]:
+        if not command:
+            raise BuilderError("the image has neither an entrypoint nor a command")
+        return [
+            *(*_ALONE, sys.executable, "-I", "-c", _LOOPBACK_UP),
+            *(*self._program, "run", "--isolation", "chroot", "--terminal=false"),
+            *(f"--env={name}={value}" for name, value in environment.items()),
+            *(container, "--", *command),
+        ]
+
+    @contextmanager
+    def _container(self, image: str) -> Iterator[str]:
+        name = f"c{next(self._numbers)}"
+        answer([*self._program, "from", "--quiet", "--pull-never", "--name", name, image])
+        try:
+            yield name
+        finally:
+            answer([*self._program, "rm", name])
+
+
+class _Running:
+    """A process tree in namespaces of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def status(self) -> int | None:
+        """Return the exit status of the command; None while it runs."""
+        return self._process.poll()
+
+    def output(self) -> str:
+        """Return what the command has printed so far."""
+        return tail(self._log)
+
+    def ask(self, script: str, arguments: Sequence[str], seconds: float) -> Ran:
+        """Run ``script`` with this interpreter on the loopback of the started image."""
+        network = f"--net=/proc/{self._process.pid}/ns/net"
+        command = ["nsenter", network, "--", sys.executable, "-I", "-c", script, *arguments]
+        return run_bounded(command, self._log.with_suffix(".ask"), seconds)
+
+
+def buildah_answers() -> bool:
+    """Whether buildah can build here: it is installed, and this is root."""
+    needed = ("buildah", "unshare", "nsenter")
+    return os.geteuid() == 0 and all(shutil.which(program) for program in needed)

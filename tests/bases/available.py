@@ -1,0 +1,64 @@
+"""The builder and the base images that tests with real images need."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from mega_optimizer.measure.builders.buildah import Buildah, buildah_answers
+from mega_optimizer.measure.builders.model import Limits
+from tests.bases.stand_in import REPOSITORY, is_stand_in, make
+
+
+def require_buildah() -> None:
+    """Skip, loudly, where buildah does not answer; in CI that is a failure."""
+    if buildah_answers():
+        return
+    message = "buildah does not answer (it is not installed, or this is not root): nothing is built"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def require_base(tag: str = "3.11-slim") -> None:
+    """Make the stand-in ``python:TAG`` where the local store has no such image."""
+    require_buildah()
+    lock = Path(tempfile.gettempdir()) / "mega-optimizer-stand-in.lock"
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # the workers of one run share the store
+        if is_stand_in(f"{REPOSITORY}:{tag}") is None:
+            make(tag)
+
+
+def buildah(limits: Limits | None = None) -> Buildah:
+    """Return a builder for images on the stand-in."""
+    require_base()
+    return Buildah(limits or Limits())
+
+
+def volumes_for_pip() -> str:
+    """Return what pip inside a build needs of this machine: its configuration and certificates.
+
+    Read from what pip and OpenSSL say, in the form of ``MEGA_OPTIMIZE_BUILD_VOLUMES``.
+    """
+    found: dict[str, str] = {}
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "debug"], capture_output=True, text=True, check=True
+    ).stdout
+    existing = [line.strip() for line in listed.splitlines() if line.endswith("exists: True")]
+    names = [line.partition(", exists:")[0] for line in existing]
+    system = [name for name in names if not name.startswith(str(Path.home()))]
+    configuration = os.environ.get("PIP_CONFIG_FILE") or (system[0] if system else "")
+    if configuration:
+        found["/etc/pip.conf"] = configuration
+    certificates = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
+    if certificates:
+        found["/etc/ssl/certs/ca-certificates.crt"] = os.path.realpath(certificates)
+    return " ".join(f"{source}:{target}" for target, source in found.items())

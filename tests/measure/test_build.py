@@ -1,0 +1,128 @@
+"""What a build is given: the tracked files with their modes and links, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+from mega_optimizer.engine.plan import Options, make_plan
+from mega_optimizer.measure.build import content_digests, image_sources, lay_out, run_environment
+from mega_optimizer.repository.index import scan_files
+from mega_optimizer.repository.scan import open_repository
+from mega_optimizer.rules import load_rules
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def checkout(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "bin").mkdir()
+    (folder / "app.py").write_bytes(b"x = 1\r\n")
+    (folder / "bin" / "run").write_bytes(b"#!/bin/sh\n")
+    (folder / "bin" / "run").chmod(0o755)
+    (folder / "link").symlink_to("app.py")
+    (folder / "outside").symlink_to("/etc/passwd")
+    (folder / "large.bin").write_bytes(b"\0" * 3_000_000)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "One")
+    (folder / "untracked.env").write_text("SECRET=1\n")
+    return folder
+
+
+def laid_out(root: Path, folder: Path, overlay: dict[str, bytes] | None = None) -> Path:
+    folder.mkdir()
+    lay_out(scan_files(root), overlay or {}, folder)
+    return folder
+
+
+def test_tracked_files_keep_their_bytes_modes_and_links(tmp_path: Path) -> None:
+    folder = laid_out(checkout(tmp_path / "target"), tmp_path / "context")
+
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    assert names == ["app.py", "bin", "bin/run", "large.bin", "link", "outside"]
+    assert (folder / "app.py").read_bytes() == b"x = 1\r\n"
+    assert stat.S_IMODE((folder / "bin/run").stat().st_mode) == 0o755
+    assert stat.S_IMODE((folder / "app.py").stat().st_mode) == 0o644
+    assert os.readlink(folder / "link") == "app.py"
+    assert os.readlink(folder / "outside") == "/etc/passwd"
+    assert (folder / "large.bin").stat().st_size == 3_000_000
+
+
+def test_a_tracked_file_that_became_a_link_is_left_out(tmp_path: Path) -> None:
+    target = checkout(tmp_path / "target")
+    (target / "app.py").unlink()
+    (target / "app.py").symlink_to("/etc/passwd")
+    (target / "bin" / "run").unlink()
+    (target / "bin").rmdir()
+    (target / "bin").symlink_to("/usr/bin")
+
+    folder = laid_out(target, tmp_path / "context")
+
+    assert not os.path.lexists(folder / "app.py")
+    assert not os.path.lexists(folder / "bin")
+
+
+def test_the_plan_lies_over_the_files_and_modes_stay(tmp_path: Path) -> None:
+    overlay = {"bin/run": b"#!/bin/sh\nexec true\n", "new/file": b"new"}
+
+    folder = laid_out(checkout(tmp_path / "target"), tmp_path / "context", overlay)
+
+    assert (folder / "bin/run").read_bytes() == overlay["bin/run"]
+    assert stat.S_IMODE((folder / "bin/run").stat().st_mode) == 0o755
+    assert stat.S_IMODE((folder / "new/file").stat().st_mode) == 0o644
+
+
+def test_equal_files_make_equal_contexts(tmp_path: Path) -> None:
+    target = checkout(tmp_path / "target")
+    one, two = laid_out(target, tmp_path / "one"), laid_out(target, tmp_path / "two")
+
+    assert content_digests(one) == content_digests(two)
+    times = {path.lstat().st_mtime for folder in (one, two) for path in folder.rglob("*")}
+    assert len(times) == 1
+
+
+def test_outside_of_git_the_scanned_files_are_laid_out(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "run.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "target" / "run.sh").chmod(0o700)
+
+    folder = laid_out(tmp_path / "target", tmp_path / "context")
+
+    assert stat.S_IMODE((folder / "run.sh").stat().st_mode) == 0o755
+
+
+def test_each_image_is_built_once_with_constant_arguments(tmp_path: Path) -> None:
+    files = {
+        "Dockerfile": (
+            "FROM python:3.11\nCOPY . .\nRUN pip install -r requirements.txt\n"
+            'CMD ["uvicorn", "app:app"]\n'
+        ),
+        "requirements.txt": "uvicorn==0.34.0\n",
+        "app.py": "app = None\n",
+        "docker-compose.yml": (
+            "services:\n"
+            "  web:\n    build: &build {context: ., args: {A: '1', B: '${UNKNOWN}'}}\n"
+            "    environment: {HOST: '${HOST:-db}', PASSWORD: '${PASSWORD}', PRICE: '$$5', EMPTY: }\n"
+            "  worker:\n    build: *build\n    command: python worker.py\n"
+            "  other:\n    build: {context: ., args: {A: '2'}}\n"
+        ),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    disk, repository = open_repository(tmp_path)
+    plan = make_plan(disk, repository, load_rules(), Options())
+
+    sources = image_sources(plan, disk)
+
+    assert [(dict(each.arguments), len(each.services)) for each in sources] == [
+        ({"A": "1"}, 2),
+        ({"A": "2"}, 1),
+    ]
+    web = next(service for service in repository.services if service.name == "web")
+    assert run_environment(web) == {"HOST": "db", "PRICE": "$5"}
