@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mega_optimizer.engine.plan import NOT_IDEMPOTENT, Options, make_plan
+from mega_optimizer.engine.plan import Options
+from mega_optimizer.engine.planner import NOT_IDEMPOTENT, make_plan
 from mega_optimizer.errors import ConfigurationError, UserError
 from mega_optimizer.repository.files import UnreadableFile
 from mega_optimizer.repository.git_index import UnreadableRepository, git_state

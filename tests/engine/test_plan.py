@@ -11,7 +11,8 @@ import pytest
 
 from mega_optimizer.codemods.context import Context
 from mega_optimizer.codemods.finding import Edit, Fix, Outcome, Skip
-from mega_optimizer.engine.plan import ChangeSet, Options, Plan, make_plan
+from mega_optimizer.engine.plan import ChangeSet, Options, Plan
+from mega_optimizer.engine.planner import make_plan
 from mega_optimizer.repository.files import MemoryFiles
 from mega_optimizer.repository.place import Place
 from mega_optimizer.repository.service import Repository, Service, Trait

@@ -7,7 +7,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-from mega_optimizer.engine.plan import Options, make_plan
+from mega_optimizer.engine.plan import Options
+from mega_optimizer.engine.planner import make_plan
 from mega_optimizer.measure.build import content_digests, image_sources, lay_out, run_environment
 from mega_optimizer.repository.index import scan_files
 from mega_optimizer.repository.scan import open_repository

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mega_optimizer.engine.plan import Options, Plan, make_plan
+from mega_optimizer.engine.plan import Options, Plan
+from mega_optimizer.engine.planner import make_plan
+from mega_optimizer.engine.syntax import still_parses
 from mega_optimizer.examples import Example, read_examples
 from mega_optimizer.repository.files import Files
 from mega_optimizer.repository.scan import scan
 from mega_optimizer.rules import Rule, load_rules
-from mega_optimizer.verify.parse import still_parses
 
 RULES = load_rules()
 EXAMPLES = [

@@ -20,7 +20,6 @@ from mega_optimizer.repository.dockerfile import (
 )
 from mega_optimizer.repository.dockerfile.stages import before, lineage, stage_named
 from mega_optimizer.repository.installers import (
-    is_pip_install,
     keeps_pip_cache,
     names_pip_cache,
     pip_subcommand,
@@ -41,6 +40,7 @@ _FLAG = "--no-cache-dir"
 # What the file must hold to be looked at: nothing that `uv pip install` alone would bring.
 _PIP_INSTALL = re.compile(rb"(?<!uv )\bpip")
 _OTHER_CACHE = re.compile(r"^/var/|/\.cache/(?!pip(/|$))[^$]")
+_ONLY_HERE_DOCUMENT = re.compile(rb"""\s*<<-?(['"]?)\w+\1\s*(?:\n|\Z)""")
 # What runs as it stands, though perhaps not, or more than once: an added flag changes neither.
 _PLAIN = frozenset({"", "group", "condition", "loop"})
 
@@ -86,7 +86,11 @@ def _look_at(
     if mounts_pip_cache(instruction):
         return
     environment = environment_at(dockerfile, stage, instruction)
-    written = commands(instruction, shell_at(dockerfile, stage, instruction))
+    written = tuple(
+        inner
+        for command in commands(instruction, shell_at(dockerfile, stage, instruction))
+        for inner in (command, *_in_string(command, content))
+    )
     keeping = [
         command
         for position, command in enumerate(written)
@@ -94,11 +98,13 @@ def _look_at(
         and not brings_flag(command, environment)
         and not any(map(removes_pip_cache, written[position + 1 :]))
     ]
-    hidden = [command for command in keeping if command.inside not in _PLAIN]
-    plain = [command for command in keeping if command.inside in _PLAIN]
+    plainly = _PLAIN | {"heredoc"} if runs_here_document(instruction) else _PLAIN
+    edits = {
+        command: edit
+        for command in keeping
+        if command.inside in plainly and (edit := _edit(dockerfile.path, command))
+    }
     if not keeping:
-        if any(installs_in_string(command) for command in written):
-            yield Skip(place, "opaque-shell", "pip install stands in a string that a shell reads")
         return
     if configured_without_cache(context, dockerfile, stage, instruction):
         return
@@ -108,16 +114,13 @@ def _look_at(
     if "PIP_CACHE_DIR" in environment or any(map(names_pip_cache, keeping)):
         yield Skip(place, "own-cache-dir", "pip is told where to keep its cache")
         return
-    if hidden:
-        yield Skip(
-            place, "opaque-shell", "pip install stands in a function, substitution or here-document"
-        )
-    edits = tuple(filter(None, (_edit(dockerfile.path, command) for command in plain)))
+    if len(edits) < len(keeping):
+        yield Skip(place, "opaque-shell", "pip install stands where it may be no command")
     if edits:
         yield Fix(
             place,
             "pip leaves what it downloaded in this layer; --no-cache-dir keeps it out",
-            edits,
+            tuple(edits.values()),
         )
 
 
@@ -192,13 +195,20 @@ def _configures_no_cache(command: Command) -> bool:
     )
 
 
-def installs_in_string(command: Command) -> bool:
-    """Whether ``sh -c`` is given a text that installs with pip."""
+def _in_string(command: Command, content: bytes) -> tuple[Command, ...]:
+    """Return the commands in the text that ``sh -c`` is given."""
     words, _ = unwrapped(command.words)
-    argument = shell_argument(words)
-    if argument is None:
-        return False
-    return any(map(is_pip_install, parse_argument(argument, None, json=False)))
+    argument = shell_argument(words) if command.inside in _PLAIN else None
+    return parse_argument(argument, content, json=command.exec_form) if argument else ()
+
+
+def runs_here_document(instruction: Instruction) -> bool:
+    """Whether the shell reads a here-document as its script, not a program as its input.
+
+    https://docs.docker.com/reference/dockerfile/#here-documents
+    """
+    text = instruction.shell.text if instruction.shell else b""
+    return _ONLY_HERE_DOCUMENT.match(text) is not None
 
 
 def hands_over_home(dockerfile: Dockerfile, stage: Stage, shipping: Stage) -> bool:

@@ -8,7 +8,8 @@ import subprocess
 import dockerfile
 import pytest
 
-from mega_optimizer.engine.plan import Options, Plan, make_plan
+from mega_optimizer.engine.plan import Options, Plan
+from mega_optimizer.engine.planner import make_plan
 from mega_optimizer.examples import Example, read_examples
 from mega_optimizer.repository.files import MemoryFiles
 from mega_optimizer.repository.scan import scan
@@ -198,3 +199,11 @@ def test_what_the_slim_image_has_or_the_full_one_lacks_is_not_installed(main: st
     after = rewritten(FULL.format(before="", run="pip install flask"), **{"main.py": main})
     assert after.count("FROM") == 2
     assert "apt-get" not in after
+
+
+@pytest.mark.parametrize("example", APPLIED)
+def test_nothing_is_left_for_the_rule_of_the_pip_cache(example: Example) -> None:
+    pip_cache = next(rule for rule in load_rules() if rule.id == "containers/pip-cache")
+    files = plan_for(example.files).result
+    plan = make_plan(files, scan(files, "example"), [pip_cache], Options(propagate_errors=True))
+    assert not plan.findings
