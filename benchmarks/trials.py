@@ -109,6 +109,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
+    if not given.folder.is_dir():
+        parser.error(f"{given.folder} is not a folder")
     trials = [try_tree(tree) for tree in sorted(given.folder.iterdir()) if tree.is_dir()]
     text = table(trials)
     print(text)

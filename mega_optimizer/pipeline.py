@@ -182,7 +182,10 @@ def selected_rules(settings: Settings) -> tuple[Rule, ...]:
         _check_parameters(name, parameters, rules, settings.source)
     selected = pick(rules, settings.select) if settings.select else rules
     ignored = pick(rules, settings.ignore)
-    return tuple(rule for rule in rules if rule in selected and rule not in ignored)
+    left = tuple(rule for rule in rules if rule in selected and rule not in ignored)
+    if not left:
+        raise UserError("no rule is left to run: what is selected is ignored as well")
+    return left
 
 
 def _check_parameters(
@@ -253,6 +256,7 @@ def _obstacle(
 ) -> Callable[[str], tuple[str, str] | None]:
     """Return a function that says why a path cannot be written."""
     accepted = {"clean", "staged"} if request.allow_staged else {"clean"}
+    way_out = "stage it first" if request.allow_staged else "commit it first, or use --allow-dirty"
 
     def obstacle(path: str) -> tuple[str, str] | None:
         try:
@@ -260,7 +264,7 @@ def _obstacle(
         except UnreadableFile as error:
             return error.code, str(error)
         if path not in files and target.exists():
-            return "untracked-file", f"{path} exists, but git does not track it"
+            return "untracked-file", f"{path} exists, but git does not track it: commit it first"
         if request.mode != "rewrite":
             return None
         if not os.access(target.parent, os.W_OK):
@@ -274,7 +278,7 @@ def _obstacle(
         status = state.status(path)
         if status in accepted:
             return None
-        return "uncommitted-changes", f"{path} is {status}: commit it first, or use --allow-dirty"
+        return "uncommitted-changes", f"{path} is {status}: {way_out}"
 
     return obstacle
 

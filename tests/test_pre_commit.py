@@ -105,7 +105,7 @@ def test_the_hook_rewrites_and_then_passes(source: Path, shop: Path, tmp_path: P
     status, told = pre_commit(*command, folder=shop, home=tmp_path / "home")
     assert status == 1, told
     assert "files were modified by this hook" in told
-    assert "Dockerfile:4: containers/pip-cache" in told
+    assert re.search(r"^Dockerfile:\d+: containers/", told, re.MULTILINE)
     assert (shop / "Dockerfile").read_text() != DOCKERFILE
     git(shop, "add", "--all")
     status, told = pre_commit(*command, folder=shop, home=tmp_path / "home")

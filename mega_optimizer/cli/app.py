@@ -25,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("optimize")(optimize.optimize)
 app.command("rules")(catalogue.rules)
@@ -85,4 +86,4 @@ def _prepare_streams() -> None:
 
 
 def _asks_for_the_overview(arguments: list[str]) -> bool:
-    return len(arguments) == 1 and arguments[0] in ("--help", "--version", "-V")
+    return len(arguments) == 1 and arguments[0] in ("--help", "-h", "--version", "-V")

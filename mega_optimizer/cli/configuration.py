@@ -17,7 +17,7 @@ def main() -> None:
 
 @app.command()
 def check(
-    repository: Annotated[Path, typer.Argument(metavar="[REPO]", readable=False)] = Path(),
+    repository: Annotated[Path, typer.Argument(metavar="REPO", readable=False)] = Path(),
 ) -> None:
     """Check the configuration of REPO and print the settings that it gives."""
     from dataclasses import fields
@@ -26,12 +26,13 @@ def check(
     from mega_optimizer.pipeline import selected_rules, target_folder
 
     settings = read_settings(target_folder(repository))
+    selected = selected_rules(settings)
     typer.echo(f"from {settings.source}:")
     for each in fields(settings):
         if each.name != "source":
             typer.echo(f"  {each.name.replace('_', '-')}: {_shown(getattr(settings, each.name))}")
     typer.echo("rules that run:")
-    for rule in selected_rules(settings):
+    for rule in selected:
         typer.echo(f"  {rule.id} ({rule.level})")
 
 
@@ -39,5 +40,5 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(value) or "none"
     if isinstance(value, dict):
-        return str(value) if value else "none"
+        return "; ".join(f"{key}: {_shown(each)}" for key, each in value.items()) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -47,8 +47,14 @@ def hook(
         if finding.status == "would-apply":
             _tell(f"{finding.place}: {finding.rule}: {finding.message}")
         elif finding.code == "uncommitted-changes":
-            _tell(f"{finding.place}: {finding.rule}: {finding.reason}", err=True)
+            _tell(f"left alone: {finding.place}: {finding.rule}: {finding.reason}", err=True)
     if result.plan.changes:
+        changed = result.plan.changed()
+        new = [path for path, (before, _) in changed.items() if before is None]
+        _tell(f"changed {', '.join(path for path in changed if path not in new) or 'nothing'}")
+        if new:
+            _tell(f"created {', '.join(new)}")
+        _tell("look at it, stage it and commit again")
         raise typer.Exit(1)
 
 

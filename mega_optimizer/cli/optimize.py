@@ -21,7 +21,7 @@ MEASURING_FAILED = 3
 def optimize(
     repository: Annotated[
         Path,
-        typer.Argument(metavar="[REPO]", readable=False, help="The repository to optimize."),
+        typer.Argument(metavar="REPO", readable=False, help="The repository to optimize."),
     ] = Path(),
     diff: Annotated[
         bool, typer.Option("--diff", help="Print the unified diff; write nothing.")
@@ -104,6 +104,8 @@ def optimize(
     from mega_optimizer.config import read_settings
     from mega_optimizer.pipeline import Request, run, target_folder
 
+    if output == Path("-"):
+        output = None
     if output is not None:
         _check_writable(output)
     _check_pull_request_options(

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mega_optimizer.engine.plan import Plan
+    from mega_optimizer.engine.plan import Finding, Plan
     from mega_optimizer.rules import Rule
 
 
@@ -65,10 +65,10 @@ def _answers(plan: Plan, rules: tuple[Rule, ...], path: str) -> Iterator[str]:
     for rule in rules:
         yield f"{rule.id} ({rule.level})"
         found = [each for each in plan.findings if each.rule == rule.id and each.place.path == path]
-        for finding in found:
-            told = finding.message if finding.status == "would-apply" else finding.reason
-            code = f" {finding.code}" if finding.code else ""
-            yield f"  line {finding.place.line}: {finding.status}{code}: {told or finding.message}"
+        yield from dict.fromkeys(
+            f"  line {finding.place.line}: {_verdict(finding)}"
+            for finding in sorted(found, key=lambda finding: finding.place)
+        )
         if found:
             continue
         touching = [each for each in plan.changes if each.rule == rule.id and path in each.paths]
@@ -77,3 +77,10 @@ def _answers(plan: Plan, rules: tuple[Rule, ...], path: str) -> Iterator[str]:
         for service in owners if not touching else ():
             idle = plan.idle.get((rule.id, service), "nothing to do was found in this file")
             yield f"  {service}: {idle}"
+
+
+def _verdict(finding: Finding) -> str:
+    if finding.status == "would-apply":
+        return f"would change ({finding.level}): {finding.message}"
+    code = "" if finding.code == finding.status else f" {finding.code}"
+    return f"{finding.status}{code}: {finding.reason or finding.message}"

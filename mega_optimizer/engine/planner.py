@@ -135,11 +135,12 @@ class _Planner:
             if not gate:
                 self.agreed |= _agreed(service, outcomes, findings)
             for outcome, finding in zip(outcomes, findings, strict=True):
-                if isinstance(outcome, Skip) or finding.status == "suppressed":
+                if finding.status == "suppressed":
                     declined.append(finding)
-                elif gate:
+                elif gate and (isinstance(outcome, Fix) or gate[0] == "version-excluded"):
+                    # Where the version excludes the rule, nothing else about the place matters.
                     declined.append(_skipped(finding, *gate))
-                elif finding.status in ("above-level", "withdrawn"):
+                elif isinstance(outcome, Skip) or finding.status in ("above-level", "withdrawn"):
                     declined.append(finding)
                 else:
                     candidates.append(_Candidate(service, outcome, finding))
@@ -170,9 +171,11 @@ class _Planner:
     def _gate(
         self, rule: Rule, context: Context, outcomes: Iterable[Outcome]
     ) -> tuple[str, str] | None:
-        if not any(isinstance(outcome, Fix) or outcome.agrees_to for outcome in outcomes):
+        """Say which precondition of ``rule`` does not hold; an index is asked if it matters."""
+        if not outcomes:
             return None
-        return closed_gate(rule, context, self.options.resolver)
+        matters = any(isinstance(outcome, Fix) or outcome.agrees_to for outcome in outcomes)
+        return closed_gate(rule, context, self.options.resolver if matters else None)
 
     def _finding(self, rule: Rule, service: Service, outcome: Outcome) -> Finding:
         place = self._place_before_the_plan(outcome.place)

@@ -23,6 +23,11 @@ class Workspace:
         """All paths, sorted."""
         return sorted({*self.base.paths, *self.overlay}) if self.overlay else self.base.paths
 
+    @property
+    def holds_history(self) -> bool:
+        """Whether the root of the base holds ``.git``."""
+        return self.base.holds_history
+
     def __contains__(self, path: object) -> bool:
         return path in self.overlay or path in self.base
 

@@ -36,18 +36,13 @@ _PROGRAM_MODE = "100755"
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """What an image is built from, and the services that run it. Paths are the repository's."""
+    """What the image of ``service`` is built from. Paths are those of the repository."""
 
     context: str
     dockerfile: str
     stage: str | None
     arguments: tuple[tuple[str, str], ...]
-    services: tuple[Service, ...] = field(compare=False)
-
-    @property
-    def name(self) -> str:
-        """The first of its services."""
-        return self.services[0].name
+    service: Service = field(compare=False)
 
     def reads(self, path: str, files: Files) -> bool:
         """Whether a build looks at ``path``."""
@@ -91,7 +86,7 @@ class MeasuredImage:
     @property
     def source(self) -> str:
         """What measured it."""
-        return f"built with {self.builder}"
+        return f"built with {self.builder}, gzip level 6"
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -104,23 +99,21 @@ class MeasuredImage:
 
 
 def image_sources(plan: Plan, files: Files) -> tuple[ImageSource, ...]:
-    """Return what is to be built: each image once, of those that ``plan`` changes something of."""
-    grouped: dict[tuple[object, ...], list[Service]] = {}
-    for service in plan.repository.services:
-        if service.dockerfile:
-            arguments = tuple(sorted(_constants(_build_arguments(service, files)).items()))
-            key = (service.root, service.dockerfile, service.stage, arguments)
-            grouped.setdefault(key, []).append(service)
-    sources = [
+    """Return what is to be built: the images of which ``plan`` changes something.
+
+    The scan has one service for all entries that build the same stage of the same Dockerfile.
+    """
+    sources = (
         ImageSource(
-            services[0].root,
-            services[0].dockerfile or "",
-            services[0].stage,
-            tuple(sorted(_constants(_build_arguments(services[0], files)).items())),
-            tuple(services),
+            service.root,
+            service.dockerfile,
+            service.stage,
+            tuple(sorted(_constants(_build_arguments(service, files)).items())),
+            service,
         )
-        for services in grouped.values()
-    ]
+        for service in plan.repository.services
+        if service.dockerfile
+    )
     return tuple(source for source in sources if source.changes(plan))
 
 

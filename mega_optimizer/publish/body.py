@@ -38,7 +38,6 @@ SECTIONS = (
 )
 # The least important first. What is not named here is never cut.
 CUT_FIRST = ("layers", "reproduce", "rules", "callers", "verification", "images")
-ROOM_FOR_NOTES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +112,15 @@ def _content(result: Result, commits: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _sources(result: Result) -> list[str]:
-    """Return where the sizes come from, each with the oldest date that it is given."""
-    dates: dict[str, str] = {}
-    for pair in result.images:
-        if pair.after.bytes_compressed is None and not pair.differences:
-            continue
-        for source in filter(None, pair.after.source.split("; ")):
-            known = [each for each in (dates.get(source), pair.after.date) if each]
-            dates[source] = min(known, default="")
-    return [f"{source} ({date})" if date else source for source, date in dates.items()]
+    """Return where the sizes come from, and the date of the oldest figure that has one."""
+    shown = [
+        pair.after
+        for pair in result.images
+        if pair.differences or pair.after.bytes_compressed is not None
+    ]
+    sources = dict.fromkeys(source for size in shown for source in size.source.split("; "))
+    oldest = min((size.date for size in shown if size.date), default="")
+    return [*filter(None, sources), *([f"oldest figure {oldest}"] if oldest else [])]
 
 
 def _rules(result: Result, commits: Mapping[str, str]) -> list[_RuleSection]:
@@ -179,6 +178,8 @@ def _command(result: Result) -> str:
         ("--exclude", settings.exclude),
     ):
         words += [word for value in values for word in (option, value)]
+    if settings.sizes == "build":
+        words += ["--sizes", "build"]
     if settings.stale_locks:
         words.append("--stale-locks")
     return shlex.join(words)

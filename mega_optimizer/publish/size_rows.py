@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mega_optimizer.measure.images import ImagePair
 
 PARTS_SHOWN = 100
+# What a part of an image grows by before it is more than a row of the table (10 kB).
+WORTH_A_LINE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +87,31 @@ def total_change(images: Sequence[ImagePair]) -> str:
     return f"{_pair(*change)} ({signed(change[1] - change[0])}, {_kinds(images)})"
 
 
-def growths(images: Iterable[ImagePair]) -> Iterator[str]:
-    """Say which parts of which images are bigger afterwards, the most first."""
+def growths(images: Sequence[ImagePair]) -> Iterator[str]:
+    """Say what is bigger afterwards, the most first: images that were built, else their parts.
+
+    The layers of a built image say little by themselves: what one loses, another may hold.
+    """
     grown: dict[str, dict[tuple[int, str], list[str]]] = {}
     for pair in images:
-        for each in pair.differences:
-            if each.compressed is not None and each.compressed > 0:
-                sizes = grown.setdefault(each.name, {})
-                sizes.setdefault((each.compressed, pair.after.kind), []).append(code(pair.service))
+        change = _difference(pair.before.bytes_compressed, pair.after.bytes_compressed)
+        parts = [(each.name, each.compressed) for each in pair.differences]
+        for name, size in [("image", change)] if is_measured(pair) else parts:
+            if size is not None and size >= WORTH_A_LINE:
+                sizes = grown.setdefault(name, {})
+                sizes.setdefault((size, pair.after.kind), []).append(code(pair.service))
     for name, sizes in sorted(grown.items(), key=lambda item: -max(item[1])[0]):
         told = "; ".join(
             f"{signed(size)} ({kind}) in {', '.join(services)}"
             for (size, kind), services in sorted(sizes.items(), reverse=True)
         )
         yield f"Bigger, compressed: {code(name)} {told}."
+    added: dict[tuple[str, ...], list[str]] = {}
+    for pair in images:
+        if pair.came:
+            added.setdefault(tuple(pair.came), []).append(code(pair.service))
+    for packages, services in added.items():
+        yield f"Added: {', '.join(code(each) for each in packages)} in {', '.join(services)}."
 
 
 def _total(images: Sequence[ImagePair]) -> tuple[int, int] | None:

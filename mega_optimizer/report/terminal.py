@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from mega_optimizer.pipeline import Result
     from mega_optimizer.publish.outcome import Published
     from mega_optimizer.repository.place import Problem
-    from mega_optimizer.repository.service import Service
 
 # How many services, or places of one reason, are shown before the rest is only counted.
 SHOWN = 12
 PLACES_SHOWN = 4
+# The width from which a line has room for the traits of a service.
+WIDE = 120
+# A change of fewer bytes (an ignore file of a few lines) is not worth a line.
+NOTEWORTHY_BYTES = 1000
 INDENT = (0, 0, 0, 2)
 # The width of a report that no terminal limits.
 PLAIN_WIDTH = 160
@@ -43,7 +46,7 @@ def print_result(result: Result, console: Console, verbose: bool = False) -> Non
         console.print()
         console.print(_Printable(part))
     console.print()
-    console.print(Text(_closing(result), style="bold"))
+    console.print(_Printable(_closing(result)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,14 @@ def as_text(result: Result, verbose: bool = False) -> str:
 def _parts(result: Result, verbose: bool) -> Iterator[RenderableType]:
     findings = result.plan.findings
     if result.plan.repository.services:
-        yield _services(result.plan.repository.services, verbose)
+        yield _Services(result, verbose)
     changed = [finding for finding in findings if finding.status == "would-apply"]
     if changed:
         yield _section("Changed" if result.written else "Would change", _by_rule(changed, result))
     held_back = [finding for finding in findings if finding.status == "above-level"]
     if held_back:
-        title = "Left for you to decide (--level review applies them)"
+        first = "commit, then " if result.written else ""
+        title = f"Left for you to decide ({first}--level review applies them)"
         yield _section(title, _by_rule(held_back, result))
     withdrawn = [finding for finding in findings if finding.status == "withdrawn"]
     if withdrawn:
@@ -86,7 +90,9 @@ def _parts(result: Result, verbose: bool) -> Iterator[RenderableType]:
     if skipped:
         yield _section("Skipped, because", _reasons(skipped, verbose))
     suppressed = [each for each in findings if each.status == "suppressed"]
-    if suppressed:
+    if suppressed and verbose:
+        yield _section("Suppressed", _reasons(suppressed, verbose))
+    elif suppressed:
         yield Text(f"Suppressed: {_count(len(suppressed), 'finding')}", style="dim")
     if result.images and result.settings.sizes == "build":
         from mega_optimizer.report.measured import measured_images
@@ -102,35 +108,53 @@ def _section(title: str, body: RenderableType) -> RenderableType:
     return Group(Text(title, style="bold"), Padding(body, INDENT, expand=False))
 
 
-def _services(services: Iterable[Service], verbose: bool) -> RenderableType:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    every = list(services)
-    shown = every if verbose else every[:SHOWN]
-    for service in shown:
-        launch = service.launch[0].command if service.launch else "no launch command found"
-        traits = ", ".join(dict.fromkeys(trait.name for trait in service.traits))
-        table.add_row(
-            Text(service.name, style="cyan"),
-            Text(service.dockerfile or service.root or "."),
-            Text(launch, overflow="ellipsis", no_wrap=True),
-            Text(traits, style="dim"),
+@dataclass(frozen=True, slots=True)
+class _Services:
+    """The services, those that change first; traits are shown where the line has room for them."""
+
+    result: Result
+    verbose: bool
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        changed = {change.service for change in self.result.plan.changes}
+        every = sorted(
+            self.result.plan.repository.services, key=lambda service: service.name not in changed
         )
-    if len(every) > len(shown):
-        table.add_row(Text(f"and {len(every) - len(shown)} more", style="dim"))
-    return _section("Services", table)
+        shown = every if self.verbose else every[:SHOWN]
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for service in shown:
+            launch = service.launch[0].command if service.launch else "no launch command found"
+            traits = ", ".join(dict.fromkeys(trait.name for trait in service.traits))
+            cells = [
+                Text(service.name, style="cyan"),
+                Text(service.dockerfile or service.root or ".", overflow="fold"),
+                Text(launch, overflow="ellipsis", no_wrap=True),
+            ]
+            if options.max_width >= WIDE:
+                cells.append(Text(traits, style="dim"))
+            table.add_row(*cells)
+        yield _section("Services", table)
+        if len(every) > len(shown):
+            more = f"  and {len(every) - len(shown)} more (--verbose shows them)"
+            yield Text(more, style="dim")
 
 
 def _by_rule(findings: Iterable[Finding], result: Result) -> RenderableType:
     titles = {rule.id: rule.title for rule in result.rules}
-    grouped: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    grouped: dict[tuple[str, str], dict[tuple[str, str], dict[int, None]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
     for finding in findings:
-        # A file that services share is named once.
-        grouped[finding.rule, finding.level][f"{finding.place}  {finding.message}"] = None
-    lines: list[RenderableType] = []
+        # A file that services share is named once, and so is what is said of several lines.
+        lines = grouped[finding.rule, finding.level][finding.place.path, finding.message]
+        lines[finding.place.line] = None
+    shown: list[RenderableType] = []
     for (rule, level), places in grouped.items():
-        lines.append(Text.assemble((rule, "green"), f"  {level}  ", (titles.get(rule, ""), "dim")))
-        lines += [Padding(Text(place), INDENT, expand=False) for place in places]
-    return Group(*lines)
+        shown.append(Text.assemble((rule, "green"), f"  {level}  ", (titles.get(rule, ""), "dim")))
+        for (path, message), numbers in places.items():
+            told = Text(f"{path}:{','.join(map(str, numbers))}  {message}")
+            shown.append(Padding(told, INDENT, expand=False))
+    return Group(*shown)
 
 
 def _reasons(findings: Iterable[Finding], verbose: bool) -> RenderableType:
@@ -152,22 +176,25 @@ def _images(images: Iterable[ImagePair]) -> RenderableType:
     lines: list[RenderableType] = []
     for pair in images:
         before, after = pair.before.bytes_compressed, pair.after.bytes_compressed
-        change = None if before is None or after is None else after - before
-        lines.append(
-            Text.assemble(
-                (pair.service, "cyan"), f"  {_size(before)} → {_size(after)}  ({_signed(change)})"
-            )
-        )
-        parts = [f"{each.name} {_signed(each.compressed)}" for each in pair.differences]
-        lines.append(Padding(Text(f"changed: {'; '.join(parts)}"), INDENT, expand=False))
-        gaps = pair.after.gaps("bytes compressed")
+        if before is None or after is None:
+            told = f"known changes {_signed(pair.known_difference)}, the total is not known"
+        else:
+            told = f"{_human(before)} → {_human(after)} ({_signed(after - before)})"
+        lines.append(Text.assemble((pair.service, "cyan"), f"  {told}"))
+        parts = [
+            f"{each.name} {_signed(each.compressed)}"
+            for each in pair.differences
+            if each.compressed is None or abs(each.compressed) >= NOTEWORTHY_BYTES
+        ]
+        if parts:
+            lines.append(Padding(Text(f"changed: {'; '.join(parts)}"), INDENT, expand=False))
+        gaps = [gap.partition(", compressed: ")[0] for gap in pair.after.gaps("bytes compressed")]
         if gaps:
-            told = f"not known: {'; '.join(gap.partition(', compressed: ')[0] for gap in gaps)}"
-            lines.append(Padding(Text(told, style="dim"), INDENT, expand=False))
-    note = "A total is given only where every part is known; --format json names every source."
+            missing = f"not known: {'; '.join(dict.fromkeys(gaps))}"
+            lines.append(Padding(Text(missing, style="dim"), INDENT, expand=False))
+    note = "Estimates; --format json says what they rest on. --sizes build measures."
     return _section(
-        "Image sizes, compressed, estimated, before → after",
-        Group(*lines, Text(note, style="dim")),
+        "Image sizes, compressed, before → after", Group(*lines, Text(note, style="dim"))
     )
 
 
@@ -185,17 +212,22 @@ def _problems(problems: Iterable[Problem], verbose: bool) -> RenderableType:
     return Group(*lines)
 
 
-def _closing(result: Result) -> str:
+def _closing(result: Result) -> RenderableType:
     changed = result.plan.changed()
     if not changed:
-        return "Nothing to change."
+        return Text("Nothing to change.", style="bold")
     rules = {change.rule for change in result.plan.changes}
     what = f"{_count(len(changed), 'file')} by {_count(len(rules), 'rule')}"
     if result.pull_request is not None:
-        return _published(result.pull_request, what)
-    if result.written:
-        return f"Changed {what}. git diff shows it; git stash --include-untracked undoes it."
-    return f"Would change {what}. Nothing was written."
+        return Text(_published(result.pull_request, what), style="bold")
+    told = f"Changed {what}:" if result.written else f"Would change {what}. Nothing was written."
+    if not result.written:
+        return Text(told, style="bold")
+    files = [
+        Text(f"  {'new     ' if before is None else 'changed '} {path}")
+        for path, (before, _) in changed.items()
+    ]
+    return Group(Text(told, style="bold"), *files)
 
 
 def _published(published: Published, what: str) -> str:
@@ -203,10 +235,6 @@ def _published(published: Published, what: str) -> str:
         where = f" ({published.url})" if published.url else ""
         return f"Would change {what}. No pull request was written{where}: {published.reason}."
     return f"Pull request {published.operation}: {published.url} ({what})."
-
-
-def _size(count: int | None) -> str:
-    return "unknown" if count is None else _human(count)
 
 
 def _signed(count: int | None) -> str:

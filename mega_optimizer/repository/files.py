@@ -23,6 +23,10 @@ class Files(Protocol):
     def paths(self) -> Sequence[str]:
         """All paths, sorted, relative to the root, with ``/`` between their parts."""
 
+    @property
+    def holds_history(self) -> bool:
+        """Whether the root holds ``.git``, which is never one of the files."""
+
     def __contains__(self, path: object) -> bool:
         """Whether ``path`` is one of the files."""
 
@@ -35,6 +39,8 @@ class MemoryFiles:
 
     ``unreadable`` are paths whose reading fails with the given code (a symlink, for instance).
     """
+
+    holds_history = True
 
     def __init__(
         self, contents: dict[str, bytes], unreadable: dict[str, str] | None = None

@@ -57,8 +57,14 @@ class Checkout:
 
     @property
     def index(self) -> Path:
-        """The index file, which does not exist before the first ``git add``."""
-        return self.git_folder / "index"
+        """The index file, which does not exist before the first ``git add``.
+
+        ``git commit -a`` and ``git commit PATH`` hand another one to their hooks (githooks(5)); it
+        counts only where it lies in this checkout's own git folder.
+        """
+        named = Path(os.path.realpath(os.environ.get("GIT_INDEX_FILE") or self.git_folder))
+        is_own = named.parent == Path(os.path.realpath(self.git_folder)) and named.is_file()
+        return named if is_own else self.git_folder / "index"
 
 
 def find_checkout(root: Path) -> Checkout | None:

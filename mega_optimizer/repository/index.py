@@ -72,6 +72,7 @@ class DiskFiles:
     def __init__(self, guard: Guard, paths: Sequence[str], problems: Sequence[Problem]) -> None:
         self.guard = guard
         self.paths = paths
+        self.holds_history = os.path.lexists(guard.root / ".git")
         self.problems = tuple(problems)
         self.refused: dict[str, Problem] = {}
         self._known = frozenset(paths)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mega_optimizer.measure.builders.inventory import Inventory
     from mega_optimizer.measure.builders.model import Configuration
     from mega_optimizer.verify.image_files import ExpectedFiles
-    from mega_optimizer.verify.trial import StartUp
+    from mega_optimizer.verify.trial import StartUp, Trial
 
 # What the base image sets for itself, and what only a build reads.
 _OF_THE_BASE = ("PYTHON_VERSION", "PYTHON_SHA256", "PYTHON_PIP_", "PYTHON_SETUPTOOLS_VERSION")
@@ -30,16 +30,11 @@ _INSTALLERS = frozenset({"pip", "setuptools", "wheel", "uv", "virtualenv"})
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """What was seen of one image.
-
-    ``imports`` maps the modules that were tried to what went wrong, ``""`` for nothing.
-    """
+class Appearance:
+    """An image as data: how it says that it is run, and its files."""
 
     configuration: Configuration
     inventory: Inventory
-    imports: Mapping[str, str]
-    start: StartUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +57,32 @@ class Proof:
         return next((check for check in self.checks if check.verdict == "failed"), None)
 
 
-def prove(
-    before: Observation,
-    after: Observation,
+def data_checks(
+    before: Appearance,
+    after: Appearance,
     expected: ExpectedFiles,
     command_may_change: bool = False,
-) -> Proof:
-    """Compare two images.
+) -> Iterator[Check]:
+    """Compare two images as data.
 
     ``command_may_change`` says that a rule rewrote the command on purpose: how the image starts
-    is then for the start-up alone to tell.
+    is then for its trial alone to tell.
     """
-    return Proof(
-        (
-            *_configuration_checks(before.configuration, after.configuration, command_may_change),
-            files_check(
-                before.inventory.below(before.configuration.workdir),
-                after.inventory.below(before.configuration.workdir),
-                expected,
-            )
-            if posixpath.normpath(before.configuration.workdir) != "/"
-            else Check("files", "not-verified", "the working directory is /"),
-            _packages_check(before.inventory, after.inventory),
-            _libraries_check(before.inventory, after.inventory),
-            _imports_check(before.imports, after.imports),
-            *_start_checks(before.start, after.start),
-        )
-    )
+    yield from _configuration_checks(before.configuration, after.configuration, command_may_change)
+    workdir = before.configuration.workdir
+    if posixpath.normpath(workdir) == "/":
+        yield Check("files", "not-verified", "the working directory is /")
+    else:
+        old, new = before.inventory.below(workdir), after.inventory.below(workdir)
+        yield files_check(old, new, expected)
+    yield _packages_check(before.inventory, after.inventory)
+    yield _libraries_check(before.inventory, after.inventory)
+
+
+def trial_checks(before: Trial, after: Trial) -> Iterator[Check]:
+    """Compare what happened when two images were tried."""
+    yield _imports_check(before.imports, after.imports)
+    yield from _start_checks(before.start, after.start)
 
 
 def _configuration_checks(

@@ -9,7 +9,7 @@ from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.tree import is_product
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.repository.service import Service
@@ -48,22 +48,21 @@ def modules_of(context: Context, present: Collection[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(listed))[:_MODULES_AT_MOST]
 
 
-def health_paths(contexts: Iterable[Context]) -> tuple[str, ...]:
+def health_paths(context: Context) -> tuple[str, ...]:
     """Return the paths to ask: the usual ones, and the health routes that the code declares."""
     declared: list[str] = []
-    for context in contexts:
-        for path in context.modules(b"health", b"ready", b"live", b"ping", b"status"):
-            facts = context.python(path)
-            if isinstance(facts, Problem):
-                continue
-            declared += [
-                route.path
-                for route in facts.routes
-                if route.path
-                and "GET" in route.methods
-                and "{" not in route.path
-                and posixpath.basename(route.path.rstrip("/")).lower() in _HEALTH
-            ]
+    for path in context.modules(b"health", b"ready", b"live", b"ping", b"status"):
+        facts = context.python(path)
+        if isinstance(facts, Problem):
+            continue
+        declared += [
+            route.path
+            for route in facts.routes
+            if route.path
+            and "GET" in route.methods
+            and "{" not in route.path
+            and posixpath.basename(route.path.rstrip("/")).lower() in _HEALTH
+        ]
     return tuple(dict.fromkeys((*_USUAL, *declared)))
 
 

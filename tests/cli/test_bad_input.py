@@ -350,7 +350,8 @@ def test_modified_files_are_skipped_and_others_rewritten(tmp_path: Path) -> None
     write(root, {"one/Dockerfile": ours, "two/Dockerfile": ours})
     git(root, "add", "two/Dockerfile")
     write(root, {"two/Dockerfile": ours + "# more\n"})
-    result = result_of(root, status=0)
+    only = ("--select", "containers/pip-cache")
+    result = result_of(root, *only, status=0)
     for path in ("one/Dockerfile", "two/Dockerfile"):
         skipped = ("containers/pip-cache", "skipped", "uncommitted-changes")
         assert statuses(result, path) == {skipped}
@@ -359,7 +360,7 @@ def test_modified_files_are_skipped_and_others_rewritten(tmp_path: Path) -> None
     assert (root / "one/Dockerfile").read_text() == ours
     assert (root / "two/Dockerfile").read_text() == ours + "# more\n"
     assert FIXED_RUN in (root / "three/Dockerfile").read_text()
-    mega_optimize(root, "--allow-dirty", status=0)
+    mega_optimize(root, *only, "--allow-dirty", status=0)
     assert FIXED_RUN in (root / "one/Dockerfile").read_text()
 
 
@@ -393,10 +394,9 @@ def test_what_permissions_forbid_is_skipped_and_the_rest_rewritten(tmp_path: Pat
             (root / name).chmod(0o755)
     unread = {error["path"] for error in result["errors"] if error["code"] == "unreadable"}
     assert {"closed/Dockerfile", "closed/main.py", "unseen/Dockerfile"} <= unread
-    assert statuses(result, "frozen/Dockerfile") == {
-        ("containers/pip-cache", "skipped", "read-only-file")
-    }
-    assert {code for _, _, code in statuses(result, "sealed/Dockerfile")} == {"read-only-folder"}
+    skipped = ("containers/pip-cache", "skipped", "read-only-file")
+    assert skipped in statuses(result, "frozen/Dockerfile")
+    assert "read-only-folder" in {code for _, _, code in statuses(result, "sealed/Dockerfile")}
     assert {path for path in changed(root) if path.split("/")[0] in ("good", "sealed")} == {
         f"good/{path}" for path in CHANGED
     }

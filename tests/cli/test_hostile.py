@@ -171,7 +171,7 @@ def test_looking_runs_nothing_of_the_target(target: Path, environment: dict[str,
     assert {line[6:] for line in diff.stdout.splitlines() if line.startswith("+++")} == CHANGED
     mega_optimize(".", "--check", cwd=target, environment=environment, status=1)
     told = mega_optimize("why-not", "Dockerfile", cwd=target, environment=environment, status=0)
-    assert "containers/pip-cache (safe)\n  line 4: would-apply" in told.stdout
+    assert "containers/pip-cache (safe)\n  line 4: would change" in told.stdout
     mega_optimize("config", "check", cwd=target, environment=environment, status=0)
     assert not is_fixed(target)
 

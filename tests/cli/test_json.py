@@ -54,7 +54,7 @@ def test_the_keys_are_those_of_the_design(
             *("status", "code", "message", "reason"),
         },
         "changes": {"rule", "level", "service", "paths", "verified"},
-        "images": {"service", "before", "after"},
+        "images": {"service", "before", "after", "checks"},
         "pull_request": None,
         "errors": {"path", "line", "stage", "code", "message"},
         "warnings": set(),

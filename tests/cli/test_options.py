@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from mega_optimizer.cli.app import run
 from tests.repositories import (
     CHANGED,
+    COMMAND,
     DOCKERFILE,
     FIXED_RUN,
     SERVICE,
@@ -232,7 +234,7 @@ def test_why_not_says_what_each_rule_does_with_a_file(
     assert run(["why-not", "Dockerfile", "--offline"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("shop/Dockerfile belongs to shop\n")
-    assert "containers/pip-cache (safe)\n  line 4: would-apply: " in told
+    assert "containers/pip-cache (safe)\n  line 4: would change (safe): " in told
     assert "database/engine-per-request (safe)\n  shop: nothing to do was found" in told
     assert run(["why-not", "../README", "--offline"]) == 0
     assert "README belongs to no service, so no rule looks at it" in capsys.readouterr().out
@@ -286,7 +288,26 @@ def test_the_hook_leaves_partly_staged_files_alone(staged: Path) -> None:
     done = mega_optimize("hook", "bank/Dockerfile", cwd=staged, status=0)
     assert (staged / "bank/Dockerfile").read_text() == f"{DOCKERFILE}# half\n"
     assert "bank/Dockerfile:4: containers/pip-cache: " in done.stderr
-    assert "partly-staged: commit it first" in done.stderr
+    assert "partly-staged: stage it first" in done.stderr
+
+
+def test_the_hook_looks_at_the_index_of_commit_all(staged: Path) -> None:
+    git(staged, "commit", "-qm", "All", "--no-verify", "-a")
+    (staged / "shop/Dockerfile").write_text(f"{DOCKERFILE}# changed\n")
+    hook = staged / ".git/hooks/pre-commit"
+    hook.write_text(f"#!/bin/sh\nexec {COMMAND} hook shop/Dockerfile\n")
+    hook.chmod(0o755)
+    identity = ("-c", "user.name=a", "-c", "user.email=a@localhost")
+    done = subprocess.run(
+        ["git", *identity, "commit", "-qam", "Change"],
+        cwd=staged,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "changed shop/Dockerfile\n" in done.stdout + done.stderr
+    assert FIXED_RUN in (staged / "shop/Dockerfile").read_text()
 
 
 def test_the_hook_tells_what_it_cannot_read(staged: Path) -> None:

@@ -88,6 +88,27 @@ def test_use_at_import_is_seen_through_functions() -> None:
     assert not runs_before_fork(unused, start, after_import=True)
 
 
+@pytest.mark.parametrize(
+    ("user", "after_import"),
+    [
+        ("from db import get_engine\ndef when_ready(server):\n    get_engine()\n", False),
+        ("import db\n@worker_init.connect\ndef check(**_):\n    db.get_engine()\n", True),
+        ("import db\n@signals.beat_init.connect()\ndef f(**_):\n    db.get_engine()\n", True),
+    ],
+)
+def test_use_before_a_fork_is_seen(user: str, after_import: bool) -> None:
+    program = program_of(db=DB, main=user)
+    start = Definition("db.py", "get_engine")
+    assert runs_before_fork(program, start, after_import=after_import)
+
+
+@pytest.mark.parametrize("signal", ["worker_process_init", "signals.task_prerun"])
+def test_signals_of_worker_processes_come_after_the_fork(signal: str) -> None:
+    user = f"import db\n@{signal}.connect\ndef f(**_):\n    db.get_engine()\n"
+    start = Definition("db.py", "get_engine")
+    assert not runs_before_fork(program_of(db=DB, main=user), start, after_import=True)
+
+
 def test_routers_that_include_each_other_end() -> None:
     program = program_of(
         main="from fastapi import FastAPI\nfrom a import router\n"

@@ -209,6 +209,78 @@ def test_a_shared_file_stays_when_one_owner_does_not_qualify() -> None:
     assert ("one", "skipped", "shared-file") in statuses(made)
 
 
+def agreeing(*skips: Skip, not_traits: tuple[str, ...] = ()) -> Plan:
+    """Two services own f.txt; the rule fires for one, and ``skips`` are found in the other."""
+
+    def find(context: Context) -> Iterator[Outcome]:
+        if context.service.name == "two":
+            yield from skips
+        elif context.files.read("f.txt") == b"a":
+            yield Fix(Place("f.txt"), "m", edits=(Edit("f.txt", 0, 1, b"b"),))
+
+    torch = Trait("torch", Place("f.txt"))
+    services = (
+        Service("one", "", modules=("f.txt",)),
+        Service("two", "", modules=("f.txt",), traits=(torch,)),
+    )
+    return plan({"f.txt": b"a"}, rule(find, not_traits=not_traits), services=services)
+
+
+AGREES = Skip(Place("f.txt"), "nothing-to-win", "", agrees_to="f.txt")
+
+
+def test_a_shared_file_changes_when_the_other_owner_has_no_objection() -> None:
+    made = agreeing(AGREES)
+    assert result(made) == {"f.txt": b"b"}
+    assert statuses(made) == [("two", "skipped", "nothing-to-win"), ("one", "would-apply", "")]
+
+
+def test_an_objection_elsewhere_in_the_file_outweighs_agreement() -> None:
+    assert not agreeing(AGREES, Skip(Place("f.txt", 2), "hazard", "")).changes
+
+
+def test_agreement_does_not_count_where_a_precondition_fails() -> None:
+    assert not agreeing(AGREES, not_traits=("torch",)).changes
+
+
+def test_agreement_holds_for_the_named_file_only() -> None:
+    assert not agreeing(Skip(Place("f.txt"), "no", "", agrees_to="g.txt")).changes
+
+
+def test_what_a_later_round_fixes_is_not_reported_as_skipped() -> None:
+    def find(context: Context) -> Iterator[Outcome]:
+        content = context.files.read("f.txt")
+        if content == b"a\nx\n":
+            yield Fix(Place("f.txt", 1), "first", edits=(Edit("f.txt", 0, 1, b"b"),))
+            yield Skip(Place("f.txt", 2), "later", "")
+        elif content == b"b\nx\n":
+            yield Fix(Place("f.txt", 2), "second", edits=(Edit("f.txt", 2, 3, b"y"),))
+
+    made = plan({"f.txt": b"a\nx\n"}, rule(find))
+    assert result(made) == {"f.txt": b"b\ny\n"}
+    assert [each.status for each in made.findings] == ["would-apply", "would-apply"]
+
+
+def test_an_included_manifest_belongs_to_every_service_that_includes_it() -> None:
+    files = {"base.txt": b"uvicorn\n", "a.txt": b"-r base.txt\n", "b.txt": b"-r base.txt\n"}
+    services = (Service("a", "", manifests=("a.txt",)), Service("b", "", manifests=("b.txt",)))
+
+    def find(context: Context) -> Iterator[Outcome]:
+        if context.service.name == "a":
+            yield Fix(Place("base.txt"), "m", edits=(Edit("base.txt", 0, 0, b"httptools\n"),))
+
+    made = plan(files, rule(find), services=services)
+    assert statuses(made) == [("a", "skipped", "shared-file")]
+
+
+@pytest.mark.parametrize(("image", "code"), [("3.7-slim", "version-excluded"), ("3.12", "")])
+def test_the_python_of_the_image_is_a_precondition(image: str, code: str) -> None:
+    files = {"f.txt": b"a", "Dockerfile": f"FROM python:{image}\nRUN true\n".encode()}
+    service = Service("s", "", dockerfile="Dockerfile", modules=("f.txt",))
+    needy = rule(replacing("f.txt", b"a", b"b"), versions=(("python", ">=3.8"),))
+    assert statuses(plan(files, needy, services=(service,)))[0][2] == code
+
+
 def test_suppression_and_exclusion_are_findings() -> None:
     files = {"f.txt": b"a  # mega-optimize: ignore[test/a]\n"}
     made = plan(files, rule(replacing("f.txt", b"a ", b"b ")))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mega_optimizer.codemods.context import Context
-from mega_optimizer.codemods.finding import Fix, apply_edits
+from mega_optimizer.codemods.finding import Fix, Skip, apply_edits
 from mega_optimizer.engine.requirements import with_requirements
 from mega_optimizer.engine.resolve import Resolver
 from mega_optimizer.repository.files import MemoryFiles
@@ -46,3 +46,12 @@ def test_where_something_has_a_range_the_new_requirement_has_one(index: Resolver
 def test_without_an_index_the_range_stands() -> None:
     text = b"fastapi==0.115.6\n"
     assert declared(text, None) == text + b"orjson>=3.10\n"
+
+
+def test_a_requirement_that_makes_the_set_unsolvable_is_not_added(index: Resolver) -> None:
+    files = MemoryFiles({"requirements.txt": b"fastapi==0.115.6\n"})
+    context = Context(Service("api", "", manifests=("requirements.txt",)), files)
+    fix = Fix(Place("requirements.txt"), "", requires=("orjson>=99",), beside="fastapi")
+    answer = with_requirements(fix, context, index, stale_locks=False)
+    assert isinstance(answer, Skip)
+    assert answer.code == "dependency-conflict"

@@ -167,9 +167,11 @@ def test_what_runs_reaches_nothing_but_its_own_loopback(tmp_path: Path) -> None:
         assert devices == ["lo"]
         assert builder.run(built.image, ["sleep", "61233"], {}, 0.5).status is None
         with builder.started(built.image, {}) as started:
+            # At once, when the process may not have left the network of this machine yet.
+            asked = [started.ask("print(open('/proc/net/dev').read())", [], 30) for _ in range(9)]
             assert started.status() is None
-            asked = started.ask("print(open('/proc/net/dev').read())", [], 30)
-            assert asked.output.count(":") == 1
+            assert {ran.output.count(":") for ran in asked} <= {0, 1}
+            assert asked[-1].output.count("lo:") == 1
         assert not processes("61232")
         assert not processes("61233")
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.publish.contract import NotFetched, contract
-from tests.publish.github_server import Account, GitHubServer
+from tests.publish.github_api import Account
+from tests.publish.github_server import GitHubServer
 from tests.publish.target import TOKEN, Target
 
 if TYPE_CHECKING:

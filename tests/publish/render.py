@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tests.bases.available import volumes_for_pip
 from tests.publish.contract import contract
-from tests.publish.github_server import Account, GitHubServer, Pull
+from tests.publish.github_api import Account, Pull
+from tests.publish.github_server import GitHubServer
 from tests.publish.target import TOKEN
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -35,7 +36,9 @@ they say; `GIT_AUTHOR_NAME` and `GIT_AUTHOR_EMAIL` say who the commits are by.
 
 Below is its body for the sample repository, as `python -m tests.publish.render{options}` writes
 it: real commits, a real push, and a GitHub on loopback that keeps to GitHub's published API
-description.{bases} Title: **{title}**. Branch: `{branch}`.
+description.{bases}
+
+Title: **{title}**. Branch: `{branch}`.
 
 ---
 

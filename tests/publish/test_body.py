@@ -17,6 +17,7 @@ from mega_optimizer.publish.body import LIMIT, render, title_of
 from mega_optimizer.publish.commits import Commit
 from mega_optimizer.publish.marker import Marker, read_marker
 from mega_optimizer.repository.place import Place, Problem
+from mega_optimizer.verify.check import Check
 from tests.publish.target import BOTH, FILES
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def test_a_measured_image(result: Result) -> None:
         "| 654.0 MB → 168.0 MB | −486.0 MB | measured |"  # noqa: RUF001
     )
     assert row in text
-    assert "buildah 1.28 (2026-11-23)" in text
+    assert "Sources: buildah 1.28; oldest figure 2026-11-23." in text
     assert "Images were built before and after: `shop`." in text
     assert "Not built" not in text
 
@@ -102,8 +103,44 @@ def test_what_grew_comes_first_and_is_named(result: Result) -> None:
     result.images = (image("small", 9_000_000, 5_000_000), image("big", 9_000_000, 9_500_000))
     text = body(result)
     assert text.index("| `big` |") < text.index("| `small` |")
-    assert "- Bigger, compressed: `layers` +500.0 kB (measured) in `big`." in text
+    assert "- Bigger, compressed: `image` +500.0 kB (measured) in `big`." in text
     assert "Total, compressed: 18.0 MB → 14.5 MB (−3.5 MB, measured)." in text  # noqa: RUF001
+
+
+def test_parts_of_an_estimate_that_grow_are_named(result: Result) -> None:
+    result.images = (
+        image("a", 9_000_000, 9_500_000, "estimated"),
+        image("b", 1_000_000, 1_500_000, "estimated"),
+        image("c", 1_000_000, 1_000_210, "estimated"),
+    )
+    text = body(result)
+    assert "- Bigger, compressed: `layers` +500.0 kB (estimated) in `a`, `b`.\n" in text
+    assert "| `c` | `layers` | +210 B |" in text
+
+
+def test_packages_that_came_are_named(result: Result) -> None:
+    pair = image("shop", 2_000_000, 1_000_000)
+    result.images = (replace(pair, came=("uvloop 0.23",), left=("deb:gcc 12", "deb:g++ 12")),)
+    text = body(result)
+    assert "- Added: `uvloop 0.23` in `shop`.\n" in text
+    assert "- `shop`, packages that left: deb:gcc 12, deb:g++ 12\n" in text
+
+
+def test_what_a_proof_says_is_told(result: Result) -> None:
+    checks = (
+        Check("user", "passed"),
+        Check("imports", "passed", "3 modules"),
+        Check("start", "not-verified", "before and after alike: exits with 3"),
+    )
+    result.images = (replace(image("shop", 2_000_000, 1_000_000), checks=checks),)
+    base = result.plan.findings[0]
+    taken = replace(base, status="withdrawn", code="proof-failed", reason="it does not start")
+    result.plan = replace(result.plan, findings=(*result.plan.findings, taken))
+    text = body(result)
+    assert "- Compared before and after, in `shop`: user, imports.\n" in text
+    assert "- `shop`, start not verified: before and after alike: exits with 3.\n" in text
+    assert f"- Withdrawn: `{base.rule}` at `{base.place}`: it does not start.\n" in text
+    assert "Run a second time" not in text
 
 
 def test_images_that_grow_are_said_to_grow(result: Result) -> None:
@@ -138,11 +175,17 @@ def test_what_was_not_done_is_said(result: Result) -> None:
 
 def test_how_to_reproduce(result: Result) -> None:
     result.settings = replace(
-        result.settings, level="review", select=("containers",), exclude=("it's ```",)
+        result.settings,
+        level="review",
+        sizes="build",
+        select=("containers",),
+        exclude=("it's ```",),
     )
-    text = body(result)
-    command = "mega-optimize . --diff --level review --select containers --exclude 'it'\"'\"'s ```'"
-    assert f"````console\n{command}\n````" in text
+    command = (
+        "mega-optimize . --diff --level review --select containers "
+        "--exclude 'it'\"'\"'s ```' --sizes build"
+    )
+    assert f"````console\n{command}\n````" in body(result)
 
 
 def test_words_of_the_target_cannot_speak_for_us(result: Result) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mega_optimizer.errors import PublishError
 from mega_optimizer.publish.wishes import Wishes
-from tests.publish.github_server import Account, Answer, refusal
+from tests.publish.github_api import Account, Answer, refusal
 from tests.publish.target import TOKEN, git
 
 if TYPE_CHECKING:

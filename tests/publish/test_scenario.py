@@ -9,7 +9,7 @@ import pytest
 from mega_optimizer.errors import PublishError
 from mega_optimizer.publish.marker import read_marker
 from mega_optimizer.publish.wishes import Wishes
-from tests.publish.github_server import Account
+from tests.publish.github_api import Account
 from tests.publish.target import BOTH, DOCKERFILE, FILES, TOKEN, git
 
 if TYPE_CHECKING:

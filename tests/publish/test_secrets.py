@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.publish.github_server import Answer, GitHubServer
+    from tests.publish.github_api import Answer
+    from tests.publish.github_server import GitHubServer
     from tests.publish.target import Target
 
 RULES = ["--select", "containers/pip-cache", "--sizes", "off", "--offline"]
@@ -149,7 +150,7 @@ def test_a_run_that_is_refused(
 def test_a_forge_that_repeats_the_token(command_line: CommandLine, github: GitHubServer) -> None:
     from collections import deque
 
-    from tests.publish.github_server import refusal
+    from tests.publish.github_api import refusal
 
     github.next_answers["GET"] = deque([refusal(403, f"What is {TOKEN}?")])
     status, _, errors = command_line.run()

@@ -146,6 +146,21 @@ def test_preload_is_read_from_gunicorns_configuration() -> None:
     assert found["preload"] == "gunicorn.conf.py:2"
     assert "preload" not in traits({**launched, "gunicorn.conf.py": "# preload_app = True\n"})
     assert "preload" not in traits({**launched, "gunicorn.conf.py": "preload_app = False\n"})
+    switch = "preload_app = os.getenv('PRELOAD') == '1'\n"
+    assert "preload" in traits({**launched, "gunicorn.conf.py": switch})
+
+
+@pytest.mark.parametrize("option", ["-c conf/server.py", "--config=file:conf/server.py"])
+def test_preload_is_read_from_the_configuration_that_gunicorn_is_given(option: str) -> None:
+    launched = {"Dockerfile": f"FROM python:3.12\nCOPY . .\nCMD gunicorn {option} app:app\n"}
+    files = {**launched, "app.py": "x = 1\n", "conf/server.py": "preload_app = True\n"}
+    assert traits(files)["preload"] == "conf/server.py:1"
+
+
+def test_preload_is_read_from_gunicorns_variable() -> None:
+    variable = 'ENV GUNICORN_CMD_ARGS="--preload --workers 4"\n'
+    dockerfile = f"FROM python:3.12\nCOPY . .\n{variable}CMD gunicorn app:app\n"
+    assert "preload" in traits({"Dockerfile": dockerfile, "app.py": "x = 1\n"})
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ if __name__ == "__main__":
 DOCKERFILE = """\
 FROM python:3.11-slim
 ENV PORT=8000
-RUN useradd --uid 4321 app && printf '#!/bin/sh\\n' > /usr/local/bin/prepare && chmod +x /usr/local/bin/prepare
+RUN useradd --uid 4321 app
+RUN printf '#!/bin/sh\\n' > /usr/local/bin/prepare && chmod +x /usr/local/bin/prepare
 RUN cp /usr/lib/python3.11/lib-dynload/_bz2.*.so /usr/local/lib/python3.11/dist-packages/lazy.so
 RUN mkdir /usr/local/lib/python3.11/dist-packages/left-1.0.dist-info
 WORKDIR /app
@@ -96,7 +97,7 @@ WRONG: dict[str, tuple[Edit, str]] = {
     ),
     "build": (replaced("WORKDIR", "RUN exit 3\nWORKDIR"), "build"),
     "ignore file": ((".dockerignore", b"words.json\n"), "health route"),
-    "working directory": (replaced("WORKDIR /app", "WORKDIR /srv"), "workdir"),
+    "working directory": (replaced("USER app\n", "USER app\nWORKDIR /\n"), "workdir"),
 }
 RIGHT: dict[str, Edit] = {
     "comment": ("Dockerfile", f"# comment\n{DOCKERFILE}".encode()),
@@ -186,7 +187,8 @@ def test_a_right_rewrite_is_proven(builder: ImageBuilder, tmp_path: Path, name: 
     assert {check.verdict for check in pair.checks} == {"passed"}, pair.checks
     assert result.verified == {"target": True}
     assert pair.before.kind == pair.after.kind == "measured"
-    assert pair.after.bytes_on_disk and pair.after.bytes_compressed
+    assert pair.after.bytes_on_disk
+    assert pair.after.bytes_compressed
     by_name = {check.name: check for check in pair.checks}
     assert by_name["start"].detail == "answers on port 8000"
     assert by_name["health route"].detail == "/health 200"
@@ -275,9 +277,7 @@ def test_services_of_one_dockerfile_are_built_once(builder: ImageBuilder, tmp_pa
 
     result, _ = proven(builder, tmp_path, {"containers/a": ("web", RIGHT["comment"])}, sources)
 
-    assert len({id(pair.after) for pair in result.images}) == 1
-    assert all(result.verified.values())
-    (start,) = {
-        check.detail for pair in result.images for check in pair.checks if check.name == "start"
-    }
-    assert start == "answers on port 9000"
+    (pair,) = result.images
+    assert result.verified == {"web": True}
+    # With the environment that compose gives it.
+    assert {check.name: check.detail for check in pair.checks}["start"] == "answers on port 9000"

@@ -42,9 +42,9 @@ Kind = Literal[
     "unknown",
 ]
 # The side of the image that a command belongs to; the others belong to both or to none.
-BUILDING = frozenset({"install", "tool", "upgrade-pip", "inspect", "uncache"})
+BUILDING = frozenset({"install", "tool", "upgrade-pip", "uncache"})
 APT = frozenset({"apt-update", "apt-upgrade", "apt-install", "apt-remove", "apt-clean"})
-RUNNING = frozenset({"accounts", "files", "project"})
+RUNNING = frozenset({"accounts", "files", "project", "inspect"})
 
 _NEUTRAL = frozenset({"", "set", "export", "true", ":", "test", "[", "exit", "unset", "umask"})
 _ACCOUNTS = frozenset(

@@ -176,7 +176,7 @@ def _missing(context: Context, patterns: tuple[Pattern, ...]) -> Iterator[Entry]
 
 def _candidates(context: Context, tracked: list[str]) -> Iterator[Entry]:
     """Yield what is worth a line in this context, the largest first."""
-    if not context.service.root:
+    if not context.service.root and context.files.holds_history:
         yield Entry(".git", ".git/HEAD", may_be_tracked=True, essential=True)
         for folder in _FOLDERS:
             has_it = any(path.startswith(f"{folder}/") for path in tracked)

@@ -107,15 +107,16 @@ def _outcome(
     if isinstance(sources, Skip):
         return sources
     packages = _packages(context, recipe)
-    needs = runtime_needs(context, recipe, image, packages, installed_packages(recipe))
-    if isinstance(needs, Skip):
-        return needs
-    if needs.packages and not image.can_install_packages:
+    installed = installed_packages(recipe)
+    needed = runtime_needs(context, recipe, packages, installed, was_full=not image.slim)
+    if isinstance(needed, Skip):
+        return needed
+    if needed and not image.can_install_packages:
         reason = f"{image.written} stands on a Debian release that may have left the mirrors"
         return Skip(place, "old-release", reason)
     needless = ", ".join(recipe.compilers) if image.slim else "the full image"
-    message = f"Only installing needs {needless}: a builder stage has it, {image.runtime} ships"
-    return Fix(place, message, split(recipe, image, sources, needs.packages))
+    message = f"Only installing needs {needless}: do it in a builder, ship {image.runtime}"
+    return Fix(place, message, split(recipe, image, sources, needed))
 
 
 def _is_started(context: Context, recipe: Recipe) -> bool:
@@ -192,7 +193,9 @@ def _install_sources(
             if not covering and not bound:
                 return Skip(place, "manifest-not-found", f"nothing copies {path} into the image")
             found += [(each, None) for each in covering]
-        elif "://" not in written:
+        elif "://" in written:
+            return Skip(place, "manifest-unknown", f"{written} is not in the repository")
+        else:
             waiting.append(path)
     seen: set[str] = set()
     while waiting:

@@ -99,11 +99,11 @@ def _look_at(
         and not any(map(removes_pip_cache, written[position + 1 :]))
     ]
     plainly = _PLAIN | {"heredoc"} if runs_here_document(instruction) else _PLAIN
-    edits = {
-        command: edit
+    edits = [
+        edit
         for command in keeping
         if command.inside in plainly and (edit := _edit(dockerfile.path, command))
-    }
+    ]
     if not keeping:
         return
     if configured_without_cache(context, dockerfile, stage, instruction):
@@ -115,12 +115,16 @@ def _look_at(
         yield Skip(place, "own-cache-dir", "pip is told where to keep its cache")
         return
     if len(edits) < len(keeping):
-        yield Skip(place, "opaque-shell", "pip install stands where it may be no command")
+        yield Skip(
+            place,
+            "opaque-shell",
+            "pip install stands in a function, a substitution or another program's input",
+        )
     if edits:
         yield Fix(
             place,
             "pip leaves what it downloaded in this layer; --no-cache-dir keeps it out",
-            tuple(edits.values()),
+            tuple(edits),
         )
 
 

@@ -170,7 +170,7 @@ def _order(recipe: Recipe) -> Iterator[Skip]:
             yield _skip(recipe, instruction, "installer-configuration", reason)
     for run in recipe.runs:
         before = run.instruction.start < last
-        for command in run.of_kind("files", "project"):
+        for command in run.of_kind("files", "project", "inspect"):
             if before or _precedes_install(run, command):
                 reason = (
                     f"{_name(command)} runs before the packages are installed, perhaps for them"
@@ -184,7 +184,6 @@ def _precedes_install(run: Run, command: Command) -> bool:
 
 
 def _system_packages(recipe: Recipe, run: Run) -> Iterator[Skip]:
-    after = run.instruction.start > recipe.last_install
     for command in run.of_kind("apt-install", "apt-remove"):
         for word in apt_packages(command):
             package = package_name(word.text)
@@ -197,26 +196,31 @@ def _system_packages(recipe: Recipe, run: Run) -> Iterator[Skip]:
             elif _FAILS_ON_SLIM.match(package):
                 reason = f"{package} may not install on the slim image, which has no manual pages"
                 yield _skip(recipe, run.instruction, "package-on-slim", reason)
-            elif is_for_building(package) and after:
+    for command in run.of_kind("apt-install"):
+        for package in filter(is_for_building, _names(command)):
+            if run.instruction.start > recipe.last_install:
                 reason = f"{package} comes after the Python packages: something else may need it"
                 yield _skip(recipe, run.instruction, "compiler-after-install", reason)
-            elif is_for_building(package) and runtime_partners(package) is None:
+            elif runtime_partners(package) is None:
                 reason = f"what was compiled with {package} may need a library that is not known"
                 yield _skip(recipe, run.instruction, "unknown-shared-library", reason)
-            elif not is_for_building(package) and command in run.of_kind("apt-remove"):
+    for command in run.of_kind("apt-remove"):
+        for package in _names(command):
+            if not is_for_building(package):
                 reason = f"{package} is removed again"
                 yield _skip(recipe, run.instruction, "unknown-build-step", reason)
+
+
+def _names(command: Command) -> list[str]:
+    return [package_name(word.text) for word in apt_packages(command)]
 
 
 def _unclear_chain(recipe: Recipe, run: Run) -> Iterator[Skip]:
     """Yield a skip for what would have to be taken apart, and cannot be."""
     kinds = set(run.kinds)
     only_builds = kinds <= BUILDING | {"neutral"}
-    packages = [
-        package_name(word.text)
-        for command in run.of_kind("apt-install")
-        for word in apt_packages(command)
-    ]
+    commands = run.of_kind("apt-install", "apt-remove")
+    packages = [package for command in commands for package in _names(command)]
     divides = (run.builds and not only_builds) or any(map(is_for_building, packages))
     if "folder" in kinds and run.builds:
         reason = "it changes the folder before it installs"

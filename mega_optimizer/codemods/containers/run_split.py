@@ -39,7 +39,7 @@ APT_LISTS = "rm -rf /var/lib/apt/lists/*"
 def side_of(recipe: Recipe, run: Run, side: Side) -> Edits | None:
     """Return the edits that leave in ``run`` what belongs to ``side``; None where nothing does."""
     if run.pieces is None:
-        is_here = run.builds == (side == "building")
+        is_here = (run.builds and not _is_after_installs(recipe, run)) == (side == "building")
         return tuple(_option_edits(recipe, run)) if is_here else None
     kept = _kept(recipe, run, run.pieces, side)
     if not any(kept):
@@ -58,6 +58,10 @@ def side_of(recipe: Recipe, run: Run, side: Side) -> Edits | None:
     else:
         edits += _list_removal(recipe, run, run.pieces, kept)
     return tuple(edits)
+
+
+def _is_after_installs(recipe: Recipe, run: Run) -> bool:
+    return run.instruction.start > recipe.last_install
 
 
 def installed_packages(recipe: Recipe) -> frozenset[str]:
@@ -83,7 +87,7 @@ def _kept_packages(recipe: Recipe) -> frozenset[str]:
 
 
 def _kept(recipe: Recipe, run: Run, pieces: Sequence[Piece], side: Side) -> list[bool]:
-    kept = [_belongs(recipe, piece, side) for piece in pieces]
+    kept = [_belongs(recipe, run, piece, side) for piece in pieces]
     installs = any(
         keep and piece.kind in ("apt-install", "apt-upgrade")
         for piece, keep in zip(pieces, kept, strict=True)
@@ -102,8 +106,10 @@ def _kept(recipe: Recipe, run: Run, pieces: Sequence[Piece], side: Side) -> list
     return kept if works else [False] * len(kept)
 
 
-def _belongs(recipe: Recipe, piece: Piece, side: Side) -> bool:
+def _belongs(recipe: Recipe, run: Run, piece: Piece, side: Side) -> bool:
     kind = piece.kind
+    if kind in BUILDING and _is_after_installs(recipe, run):
+        return side == "running"
     if kind == "apt-install":
         return _installs(recipe, piece.command, side)
     if kind == "apt-upgrade":

@@ -36,7 +36,7 @@ class Started:
     place: Place
 
 
-def started_commands(command: Command) -> Iterator[str]:
+def started_programs(command: Command) -> Iterator[str]:
     """Yield the program that ``command`` runs, through wrappers, and through ``command -v``."""
     words, _ = unwrapped(command.words)
     if words:

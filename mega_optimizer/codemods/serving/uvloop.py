@@ -106,8 +106,8 @@ def _place_of_a_choice(context: Context) -> Place | None:
                 return Place(path, call.line)
         # https://www.uvicorn.org/deployment/#gunicorn
         for kept in facts.assignments:
-            options = {each.value.constant for each in kept.value.arguments}
-            if kept.target.endswith("CONFIG_KWARGS") and not options.isdisjoint(("loop", "http")):
+            keys = {each.value.constant for each in kept.value.arguments}
+            if kept.target.endswith("CONFIG_KWARGS") and not keys.isdisjoint(("loop", "http")):
                 return Place(path, kept.line)
     return None
 

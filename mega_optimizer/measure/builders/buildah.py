@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mega_optimizer.measure.builders.inventory import inventory_of_folder
-from mega_optimizer.measure.builders.layers import OciLayout
+from mega_optimizer.measure.builders.layers import LayerFolder
 from mega_optimizer.measure.builders.model import Built, NotBuilt, Ran, configuration_from
 from mega_optimizer.measure.builders.process import (
     BuilderError,
@@ -45,6 +46,11 @@ _LOOPBACK_UP = (
     "fcntl.ioctl(socket.socket(),0x8914,struct.pack('16sh14x',b'lo',1));"
     "os.execvp(sys.argv[1],sys.argv[1:])"
 )
+_SAID_BY_BUILDAH = re.compile(
+    r"(?:^(?:subprocess exited with status \d+|(?:Error: )?exit status \d+"
+    r"|.*while running runtime: exit status \d+)\n?)+\Z",
+    re.MULTILINE,
+)
 
 
 class Buildah:
@@ -59,7 +65,7 @@ class Buildah:
     def __enter__(self) -> Buildah:
         self._store = PrivateStore("buildah")
         self._program = ("buildah", *self._store.options)
-        self._layout = OciLayout(self._store.folder / "oci")
+        self._layers = LayerFolder(self._store.folder / "layers")
         return self
 
     def __exit__(
@@ -96,11 +102,9 @@ class Buildah:
             limited = "limit" in wrong and "reached" in wrong
             return NotBuilt(wrong if limited else failure_reason(tail(log)), log)
         image = identity.read_text().strip()
-        answer(
-            [*self._program, "push", "--quiet", image, f"oci:{self._layout.folder}:{tag}"],
-            self.limits.seconds,
-        )
-        return Built(image, self._layout.layers(tag))
+        push = ("push", "--quiet", "--disable-compression")
+        answer([*self._program, *push, image, f"dir:{self._layers.folder}"], self.limits.seconds)
+        return Built(image, self._layers.layers())
 
     def configuration(self, image: str) -> Configuration:
         """Return how ``image`` says that it is run."""
@@ -119,7 +123,8 @@ class Buildah:
         """Run ``command`` alone in its namespaces."""
         with self._container(image) as container:
             output = self._store.folder / f"{container}.log"
-            return run_bounded(self._inside(container, command, environment), output, seconds)
+            ran = run_bounded(self._inside(container, command, environment), output, seconds)
+            return Ran(ran.status, _its_own_words(ran.output))
 
     @contextmanager
     def started(self, image: str, environment: Mapping[str, str]) -> Iterator[_Running]:
@@ -177,13 +182,30 @@ class _Running:
 
     def output(self) -> str:
         """Return what the command has printed so far."""
-        return tail(self._log)
+        return _its_own_words(tail(self._log))
 
     def ask(self, script: str, arguments: Sequence[str], seconds: float) -> Ran:
         """Run ``script`` with this interpreter on the loopback of the started image."""
-        network = f"--net=/proc/{self._process.pid}/ns/net"
-        command = ["nsenter", network, "--", sys.executable, "-I", "-c", script, *arguments]
+        network = f"/proc/{self._process.pid}/ns/net"
+        # Until unshare has left it, and once it is gone, this would be the host's own network.
+        if not _leads_elsewhere(network):
+            return Ran(None, "")
+        command = ["nsenter", f"--net={network}", "--", sys.executable, "-I", "-c", script]
+        command += arguments
         return run_bounded(command, self._log.with_suffix(".ask"), seconds)
+
+
+def _leads_elsewhere(network: str) -> bool:
+    """Whether a process has a network namespace that is not this process's."""
+    try:
+        return os.readlink(network) != os.readlink("/proc/self/ns/net")
+    except OSError:
+        return False
+
+
+def _its_own_words(output: str) -> str:
+    """Return ``output`` without what buildah says at its end about a command that failed."""
+    return _SAID_BY_BUILDAH.sub("", output)
 
 
 def buildah_answers() -> bool:

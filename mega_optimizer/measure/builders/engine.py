@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mega_optimizer.measure.builders.inventory import inventory_of_tar
-from mega_optimizer.measure.builders.layers import OciLayout, archive_layers
+from mega_optimizer.measure.builders.layers import LayerFolder, archive_layers
 from mega_optimizer.measure.builders.model import Built, NotBuilt, Ran, configuration_from
 from mega_optimizer.measure.builders.process import (
     BuilderError,
@@ -59,7 +59,7 @@ class Engine:
         self._folder = Path(tempfile.mkdtemp(prefix="mega-optimize-"))
         self._store = PrivateStore("podman") if self.program == "podman" else None
         self._command = (self.program, *(self._store.options if self._store else ()))
-        self._layout = OciLayout(self._folder / "oci")
+        self._pushed = LayerFolder(self._folder / "layers")
         self._made: list[tuple[str, ...]] = []
         return self
 
@@ -101,9 +101,10 @@ class Engine:
 
     def _layers(self, image: str, tag: str) -> tuple[Layer, ...]:
         if self.program == "podman":
-            target = f"oci:{self._layout.folder}:{tag}"
-            answer([*self._command, "push", "--quiet", image, target], self.limits.seconds)
-            return self._layout.layers(tag)
+            push = ("push", "--quiet", "--compress=false")
+            target = f"dir:{self._pushed.folder}"
+            answer([*self._command, *push, image, target], self.limits.seconds)
+            return self._pushed.layers()
         archive = self._folder / f"{tag}.tar"
         answer([*self._command, "save", "--output", str(archive), image], self.limits.seconds)
         try:

@@ -1,4 +1,8 @@
-"""The layers of an image in an OCI layout: their sizes, and what makes them large."""
+"""The layers of an image: their sizes, and what makes them large.
+
+Builders hand out layers unpacked. Here each is compressed once with gzip at level 6, as a push
+would do each time. Implementations of gzip differ: buildah's own made layers up to 6 % larger.
+"""
 
 from __future__ import annotations
 
@@ -13,65 +17,77 @@ from mega_optimizer.measure.builders.inventory import contributors
 from mega_optimizer.measure.builders.model import Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    Measured = tuple[int, int, tuple[tuple[str, int], ...]]
 
-class OciLayout:
-    """A folder of images that share blobs (OCI image layout specification).
+_GZIP = b"\x1f\x8b"
+_GZIP_FORMAT = 31  # the window bits that make zlib write gzip
 
-    What is read of a layer is kept: bases are shared by most images.
+
+class LayerFolder:
+    """A folder of layers and configurations by digest, as ``push dir:`` writes it.
+
+    What was measured of a layer is kept: bases are shared by most images.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._unpacked: dict[str, tuple[int, tuple[tuple[str, int], ...]]] = {}
+        self._measured: dict[str, Measured] = {}
 
-    def layers(self, tag: str) -> tuple[Layer, ...]:
-        """Return the layers of the image ``tag``, from the base upwards."""
-        index = json.loads((self.folder / "index.json").read_bytes())
-        found = next(
-            each
-            for each in index["manifests"]
-            if each.get("annotations", {}).get("org.opencontainers.image.ref.name") == tag
-        )
-        manifest = self._json(found["digest"])
-        history = [
-            each.get("created_by", "")
-            for each in self._json(manifest["config"]["digest"]).get("history", ())
-            if not each.get("empty_layer")
-        ]
-        layers = manifest["layers"]
-        history += [""] * (len(layers) - len(history))
-        return tuple(
-            self._layer(descriptor, created_by)
-            for descriptor, created_by in zip(layers, history, strict=False)
-        )
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the layers of the image that was pushed last, from the base upwards."""
+        manifest = json.loads((self.folder / "manifest.json").read_bytes())
+        config = json.loads(self._blob(manifest["config"]["digest"]).read_bytes())
+        digests = [layer["digest"] for layer in manifest["layers"]]
+        instructions = _instructions(config, len(digests))
+        return tuple(map(self._layer, digests, instructions))
 
-    def _layer(self, descriptor: dict[str, Any], created_by: str) -> Layer:
-        digest = descriptor["digest"]
-        if digest not in self._unpacked:
-            with gzip.open(self._blob(digest)) as stream:
-                self._unpacked[digest] = unpacked_size(stream)
-        on_disk, largest = self._unpacked[digest]
-        return Layer(created_by, descriptor["size"], on_disk, largest)
-
-    def _json(self, digest: str) -> dict[str, Any]:
-        return json.loads(self._blob(digest).read_bytes())  # type: ignore[no-any-return]
+    def _layer(self, digest: str, created_by: str) -> Layer:
+        if digest not in self._measured:
+            with self._blob(digest).open("rb") as stream:
+                self._measured[digest] = measured(stream)
+        return Layer(created_by, *self._measured[digest])
 
     def _blob(self, digest: str) -> Path:
-        algorithm, _, value = digest.partition(":")
-        return self.folder / "blobs" / algorithm / value
+        return self.folder / digest.partition(":")[2]
 
 
-def unpacked_size(stream: IO[bytes] | gzip.GzipFile) -> tuple[int, tuple[tuple[str, int], ...]]:
-    """Return the bytes of a layer's tar stream, and its largest contributors."""
-    counted = _Counted(stream)
-    with tarfile.open(fileobj=counted, mode="r|") as tar:
+def archive_layers(archive: Path) -> tuple[Layer, ...]:
+    """Return the layers of what ``docker save`` wrote."""
+    with tarfile.open(archive) as tar:
+        (manifest,) = json.loads(_member(tar, "manifest.json").read())
+        config = json.loads(_member(tar, manifest["Config"]).read())
+        names = manifest["Layers"]
+        return tuple(
+            Layer(created_by, *measured(_member(tar, name)))
+            for name, created_by in zip(names, _instructions(config, len(names)), strict=True)
+        )
+
+
+def measured(stream: IO[bytes]) -> Measured:
+    """Return the bytes of a layer compressed and unpacked, and its largest contributors."""
+    is_compressed = stream.read(2) == _GZIP
+    stream.seek(0)
+    tee = _Tee(gzip.GzipFile(fileobj=stream) if is_compressed else stream)
+    with tarfile.open(fileobj=tee, mode="r|") as tar:
         largest = contributors(_sizes(tar))
-    while counted.read(1 << 20):
+    while tee.read(1 << 20):
         pass
-    return counted.count, largest
+    if is_compressed:
+        return stream.tell(), tee.unpacked, largest
+    return tee.compressed(), tee.unpacked, largest
+
+
+def _instructions(config: Mapping[str, Any], count: int) -> Sequence[str]:
+    """Return what made each of ``count`` layers, as far as the configuration tells."""
+    told = [
+        each.get("created_by", "")
+        for each in config.get("history", ())
+        if not each.get("empty_layer")
+    ]
+    return (told + [""] * count)[:count]
 
 
 def _sizes(tar: tarfile.TarFile) -> Iterator[tuple[str, int]]:
@@ -79,59 +95,30 @@ def _sizes(tar: tarfile.TarFile) -> Iterator[tuple[str, int]]:
         yield member.name.lstrip("./"), member.size
 
 
-class _Counted(io.BufferedIOBase):
-    """A stream that counts the bytes that were read from it."""
-
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile) -> None:
-        self._stream = stream
-        self.count = 0
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read like the stream itself."""
-        content = self._stream.read(-1 if size is None else size)
-        self.count += len(content)
-        return content
-
-
-def archive_layers(archive: Path) -> tuple[Layer, ...]:
-    """Return the layers of what ``docker save`` wrote.
-
-    Layers that lie there unpacked are compressed to tell their size, as a push would do.
-    """
-    with tarfile.open(archive) as tar:
-        (manifest,) = json.loads(_member(tar, "manifest.json").read())
-        config = json.loads(_member(tar, manifest["Config"]).read())
-        history = [
-            each.get("created_by", "")
-            for each in config.get("history", ())
-            if not each.get("empty_layer")
-        ]
-        history += [""] * (len(manifest["Layers"]) - len(history))
-        return tuple(
-            _archived_layer(tar, name, created_by)
-            for name, created_by in zip(manifest["Layers"], history, strict=False)
-        )
-
-
-def _archived_layer(tar: tarfile.TarFile, name: str, created_by: str) -> Layer:
-    stream = _member(tar, name)
-    is_compressed = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    if is_compressed:
-        with gzip.open(stream) as unpacked:
-            on_disk, largest = unpacked_size(unpacked)
-        return Layer(created_by, tar.getmember(name).size, on_disk, largest)
-    compressor, compressed = zlib.compressobj(6, wbits=31), 0
-    while chunk := stream.read(1 << 20):
-        compressed += len(compressor.compress(chunk))
-    compressed += len(compressor.flush())
-    stream.seek(0)
-    on_disk, largest = unpacked_size(stream)
-    return Layer(created_by, compressed, on_disk, largest)
-
-
 def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
     stream = tar.extractfile(name)
     if stream is None:
         raise ValueError(f"{name} is not a file of the archive")
     return stream
+
+
+class _Tee(io.BufferedIOBase):
+    """A stream that counts the bytes that are read from it, and how many gzip makes of them."""
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile) -> None:
+        self._stream = stream
+        self._compressor = zlib.compressobj(6, wbits=_GZIP_FORMAT)
+        self._compressed = 0
+        self.unpacked = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read like the stream itself."""
+        content = self._stream.read(-1 if size is None else size)
+        self.unpacked += len(content)
+        self._compressed += len(self._compressor.compress(content))
+        return content
+
+    def compressed(self) -> int:
+        """Return the bytes that gzip made of everything; nothing is read afterwards."""
+        self._compressed += len(self._compressor.flush())
+        return self._compressed

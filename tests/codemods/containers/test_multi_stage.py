@@ -172,6 +172,24 @@ def test_an_apt_run_of_which_nothing_is_left_goes_with_its_comment() -> None:
 
 
 @pytest.mark.parametrize(
+    ("step", "kept"),
+    [
+        ("pip list > installed.txt", "pip list > installed.txt"),
+        ("pip check && mkdir /data", "pip check && mkdir /data"),
+        ("rm -rf /root/.cache/models", "rm -rf /root/.cache/models"),
+        ("apt-get purge -y gcc && mkdir /data", "mkdir /data"),
+        ("python -m spacy download en_core_web_sm", "python -m spacy download en_core_web_sm"),
+    ],
+)
+def test_steps_after_the_packages_stay_where_the_image_runs(step: str, kept: str) -> None:
+    text = FULL.format(before="", run="pip install flask").replace("CMD", f"RUN {step}\nCMD")
+    after = rewritten(text)
+    builder, _, image = after.partition("\nFROM")
+    assert f"\nRUN {kept}\nCMD" in image
+    assert step not in builder
+
+
+@pytest.mark.parametrize(
     ("main", "package"),
     [
         ('import subprocess\nsubprocess.run("ps aux | grep x", shell=True)\n', "procps"),
