@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import dockerfile
 import pytest
@@ -79,7 +81,7 @@ def test_both_stages_have_the_same_python(example: Example) -> None:
 
 def hadolint_codes(text: str) -> set[str]:
     done = subprocess.run(
-        ["hadolint", "--no-fail", "--format", "json", "-"],
+        [Path(sys.executable).parent / "hadolint", "--no-fail", "--format", "json", "-"],
         input=text,
         capture_output=True,
         text=True,
