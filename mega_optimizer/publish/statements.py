@@ -78,7 +78,7 @@ def _withdrawn(result: Result) -> Iterator[str]:
     for finding in result.plan.findings:
         if finding.status == "withdrawn":
             where = f"{code(finding.rule)} at {code(str(finding.place))}"
-            yield f"Withdrawn: {where}: {plain(finding.reason)}."
+            yield f"Withdrawn: {where}: {plain(finding.reason.rstrip('.'))}."
 
 
 def _unproven(result: Result) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _unproven(result: Result) -> Iterator[str]:
         for check in pair.checks:
             if check.verdict != "passed" and check.name != "build":
                 verdict = check.verdict.replace("-", " ")
-                told = f": {plain(check.detail)}" if check.detail else ""
+                told = f": {plain(check.detail.rstrip('.'))}" if check.detail else ""
                 yield f"{code(pair.service)}, {plain(check.name)} {verdict}{told}."
 
 

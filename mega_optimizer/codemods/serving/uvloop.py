@@ -30,9 +30,9 @@ REQUIREMENTS = {
 }
 # Extras that bring both packages along: (package, extra).
 BRING_BOTH = (("uvicorn", "standard"), ("fastapi", "standard"), ("fastapi", "all"))
-# Their requirements.txt names uvicorn[standard] (github.com/tiangolo/uvicorn-gunicorn-docker).
 EXTRA_IN_TEXT = re.compile(rb"\b(?:uvicorn|fastapi)\[(?:[\w-]+, *)*(?:standard|all)[\],]")
 OTHER_SERVERS = frozenset({"hypercorn", "granian", "daphne"})
+# Their requirements.txt names uvicorn[standard] (github.com/tiangolo/uvicorn-gunicorn-docker).
 BASES_WITH_BOTH = re.compile(r"(?:^|/)tiangolo/uvicorn-gunicorn")
 
 
@@ -49,6 +49,10 @@ def find(context: Context) -> Iterator[Outcome]:
     if BASES_WITH_BOTH.search(context.base_image or ""):
         reason = f"the base image {context.base_image} brings both"
         yield Skip(place, "base-brings-it", reason)
+        return
+    if not (context.service.dockerfile or context.service.launch or context.service.deployments):
+        reason = "nothing shows that this is started and not a library for others to depend on"
+        yield Skip(place, "launch-unknown", reason)
         return
     other = _other_server(context)
     if other:
@@ -106,8 +110,8 @@ def _place_of_a_choice(context: Context) -> Place | None:
                 return Place(path, call.line)
         # https://www.uvicorn.org/deployment/#gunicorn
         for kept in facts.assignments:
-            keys = {each.value.constant for each in kept.value.arguments}
-            if kept.target.endswith("CONFIG_KWARGS") and not keys.isdisjoint(("loop", "http")):
+            values = [each.value.constant for each in kept.value.arguments]
+            if kept.target.endswith("CONFIG_KWARGS") and ("loop" in values or "http" in values):
                 return Place(path, kept.line)
     return None
 
