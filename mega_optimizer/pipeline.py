@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mega_optimizer.engine.owners import owners_of
 from mega_optimizer.engine.plan import Options
 from mega_optimizer.engine.planner import NOT_IDEMPOTENT, make_plan
 from mega_optimizer.errors import ConfigurationError, UserError
@@ -314,7 +315,10 @@ def _without_restless_rules(
     if not plan.changes:
         return plan
     after = scan(plan.result, files.guard.root.name)
-    again = make_plan(plan.result, after, rules, options)
+    owners = owners_of(after, plan.result)
+    touched = {name for path in plan.changed() for name in owners.get(path, ())}
+    touched |= {change.service for change in plan.changes}
+    again = make_plan(plan.result, after, rules, replace(options, services=frozenset(touched)))
     restless = {(change.rule, change.service): NOT_IDEMPOTENT for change in again.changes}
     if not restless:
         return plan

@@ -83,21 +83,10 @@ WRONG: dict[str, tuple[Edit, str]] = {
     ),
     "tool": (replaced("WORKDIR", "RUN rm /usr/local/bin/prepare\nWORKDIR"), "start"),
     "user": (replaced("USER app\n", ""), "user"),
-    "user by number": (replaced("USER app\n", "USER 1234\n"), "user"),
     "owner": (replaced("COPY --chown=app", "COPY"), "files"),
     "data file": (replaced("COPY --chown=app . .", "COPY --chown=app serve.py ."), "files"),
-    "package": (replaced("left-1.0.dist-info", "right-1.0.dist-info"), "packages"),
-    "version of a package": (replaced("left-1.0", "left-2.0"), "packages"),
-    "environment": (replaced("ENV PORT=8000", "ENV PORT=8001"), "environment"),
-    "exposed port": (replaced("EXPOSE 8000\n", ""), "ports"),
-    "command": (replaced("prepare && exec", "exec"), "command"),
-    "content of a file": (
-        replaced("USER app\n", "USER app\nRUN echo '#' >> serve.py\n"),
-        "files",
-    ),
     "build": (replaced("WORKDIR", "RUN exit 3\nWORKDIR"), "build"),
     "ignore file": ((".dockerignore", b"words.json\n"), "health route"),
-    "working directory": (replaced("USER app\n", "USER app\nWORKDIR /\n"), "workdir"),
 }
 RIGHT: dict[str, Edit] = {
     "comment": ("Dockerfile", f"# comment\n{DOCKERFILE}".encode()),
