@@ -5,7 +5,7 @@ DEMO := .demo
 # Where the checkouts of the trial repositories are.
 TREES ?= .trials
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-images clean
 
 demo: .venv/demo.stamp
 	@rm -rf $(DEMO) && cp -R fixtures/sample_repo $(DEMO)
@@ -24,6 +24,10 @@ check: .venv/check.stamp
 
 bench: .venv/check.stamp
 	$(BIN)/python -m benchmarks.engine $(TREES)
+
+# Builds and starts images: needs root and buildah. IMAGES="FOLDER FOLDER:SERVICE" adds checkouts.
+bench-images: .venv/test.stamp
+	$(BIN)/python -m benchmarks.images $(IMAGES) --output docs/benchmarks/images.md
 
 clean:
 	rm -rf .venv .venvs $(DEMO) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mega_optimizer.engine.plan import Plan
+    from mega_optimizer.measure.builders.model import Layer
     from mega_optimizer.measure.evidence import Kind, Unit
     from mega_optimizer.repository.compose import ComposeService
     from mega_optimizer.repository.files import Files
@@ -82,6 +83,11 @@ class MeasuredImage:
     def bytes_on_disk(self) -> int | None:
         """What the unpacked layers take; None where it was not built."""
         return self.made.bytes_on_disk if isinstance(self.made, Built) else None
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Its layers, from the base upwards."""
+        return self.made.layers if isinstance(self.made, Built) else ()
 
     @property
     def source(self) -> str:

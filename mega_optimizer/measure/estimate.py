@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mega_optimizer.codemods.context import Context
+    from mega_optimizer.measure.builders.model import Layer
     from mega_optimizer.measure.evidence import Figure, Kind, Unit
     from mega_optimizer.repository.dependencies.model import Dependencies, LockedPackage
 
@@ -39,6 +40,7 @@ class ImageEstimate:
     service: str
     parts: tuple[Part, ...]
     kind: Kind = "estimated"
+    layers: tuple[Layer, ...] = ()  # only a build shows them
 
     @property
     def bytes_compressed(self) -> int | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mega_optimizer.engine.plan import Plan
     from mega_optimizer.engine.resolve import Resolver
+    from mega_optimizer.measure.builders.model import Layer
     from mega_optimizer.measure.evidence import Kind, Unit
     from mega_optimizer.repository.files import Files
     from mega_optimizer.repository.service import Service
@@ -54,6 +55,10 @@ class ImageSize(Protocol):
     @property
     def unknown(self) -> tuple[str, ...]:
         """What is not known, and why."""
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers of an image that was built, from the base upwards."""
 
     def gaps(self, unit: Unit) -> tuple[str, ...]:
         """Return what is not known in ``unit``, and why."""

@@ -106,6 +106,7 @@ def _image(pair: ImagePair) -> dict[str, Any]:
             {"name": check.name, "verdict": check.verdict, "detail": check.detail or None}
             for check in pair.checks
         ],
+        "packages": {"left": list(pair.left), "came": list(pair.came)},
     }
 
 
@@ -128,4 +129,13 @@ def _size(size: ImageSize) -> dict[str, Any]:
         "source": size.source or None,
         "date": size.date or None,
         "unknown": list(size.unknown),
+        "layers": [
+            {
+                "created_by": layer.created_by,
+                "bytes_on_disk": layer.bytes_on_disk,
+                "bytes_compressed": layer.bytes_compressed,
+                "largest": [{"name": name, "bytes_on_disk": size} for name, size in layer.largest],
+            }
+            for layer in size.layers
+        ],
     }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mega_optimizer.measure.images import ImagePair
 
+_NAMED = 4
 _HEADS = ("service", "compressed", "", "on disk", "", "proof")
 
 
@@ -43,6 +44,7 @@ def measured_images(images: Sequence[ImagePair]) -> RenderableType:
             for check in pair.checks
             if check.verdict != "passed" and check.name != "build"
         ]
+        told += _packages(pair)
         notes += [Text(printable(f"{pair.service}: {each}"), style="dim") for each in told]
     compressed = _total(
         [(pair.before.bytes_compressed, pair.after.bytes_compressed) for pair in images]
@@ -61,6 +63,15 @@ def measured_images(images: Sequence[ImagePair]) -> RenderableType:
     title = Text("Image sizes, measured, before → after", style="bold")
     closing = Text("; ".join(sources), style="dim")
     return Group(title, Padding(Group(table, *notes, closing), (0, 0, 0, 2), expand=False))
+
+
+def _packages(pair: ImagePair) -> list[str]:
+    """Say how many packages left and which came, Debian's and Python's together."""
+    if not pair.left and not pair.came:
+        return []
+    came = ", ".join(pair.came[:_NAMED]) or "none"
+    more = f" and {len(pair.came) - _NAMED} more" if len(pair.came) > _NAMED else ""
+    return [f"{len(pair.left)} packages left, came: {came}{more} (--format json names all)"]
 
 
 def _verdict(pair: ImagePair) -> str:

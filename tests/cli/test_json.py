@@ -54,13 +54,13 @@ def test_the_keys_are_those_of_the_design(
             *("status", "code", "message", "reason"),
         },
         "changes": {"rule", "level", "service", "paths", "verified"},
-        "images": {"service", "before", "after", "checks"},
+        "images": {"service", "before", "after", "checks", "packages"},
         "pull_request": None,
         "errors": {"path", "line", "stage", "code", "message"},
         "warnings": set(),
         "timings": {"scan_s", "plan_s", "verify_s", "measure_s"},
     }
-    size = {"bytes_on_disk", "bytes_compressed", "kind", "source", "date", "unknown"}
+    size = {"bytes_on_disk", "bytes_compressed", "kind", "source", "date", "unknown", "layers"}
     assert set(result["images"][0]["before"]) == size
     assert set(result["services"][0]["launch"][0]) == {"path", "line", "command"}
     assert set(result["services"][0]["traits"][0]) == {"name", "path", "line"}

@@ -7,8 +7,12 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from mega_optimizer.config import read_settings
 from mega_optimizer.engine.plan import Options
 from mega_optimizer.engine.planner import make_plan
+from mega_optimizer.errors import ConfigurationError
 from mega_optimizer.measure.build import content_digests, image_sources, lay_out, run_environment
 from mega_optimizer.repository.index import scan_files
 from mega_optimizer.repository.scan import open_repository
@@ -123,3 +127,11 @@ def test_each_image_is_built_once_with_constant_arguments(tmp_path: Path) -> Non
     (source,) = sources
     assert dict(source.arguments) == {"A": "1"}
     assert run_environment(source.service) == {"HOST": "db", "PRICE": "$5"}
+
+
+def test_a_target_cannot_ask_for_its_own_build(tmp_path: Path) -> None:
+    """Only the command line runs what a target says; its configuration cannot."""
+    (tmp_path / ".mega-optimize.yaml").write_text("sizes: build\n")
+
+    with pytest.raises(ConfigurationError, match="sizes must be one of auto, estimate, off"):
+        read_settings(tmp_path)
