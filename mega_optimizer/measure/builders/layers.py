@@ -71,7 +71,7 @@ def measured(stream: IO[bytes]) -> Measured:
     is_compressed = stream.read(2) == _GZIP
     stream.seek(0)
     tee = _Tee(gzip.GzipFile(fileobj=stream) if is_compressed else stream)
-    with tarfile.open(fileobj=tee, mode="r|") as tar:
+    with tarfile.open(fileobj=tee, mode="r|", bufsize=1 << 20) as tar:
         largest = contributors(_sizes(tar))
     while tee.read(1 << 20):
         pass
