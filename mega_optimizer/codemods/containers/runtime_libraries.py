@@ -31,7 +31,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         # https://lightgbm.readthedocs.io/en/latest/Installation-Guide.html: OpenMP's library.
         "lightgbm": ("libgomp1",),
         "llama-cpp-python": ("libgomp1",),
-        # https://pypi.org/project/opencv-python: links to libGL and GLib, not in its wheel.
+        # The page of opencv-python on PyPI: links to libGL and GLib, not in its wheel.
         "opencv-python": _OPENCV,
         "opencv-contrib-python": _OPENCV,
         # They draw in one of the two.
@@ -47,7 +47,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "paddleocr": _OPENCV,
         "mtcnn": _OPENCV,
         "retina-face": _OPENCV,
-        # https://pypi.org/project/python-magic: loaded by name.
+        # The page of python-magic on PyPI: loaded by name.
         "python-magic": ("libmagic1",),
         "unstructured": ("libmagic1",),
         # Compiled where there is no wheel.
