@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECTION = re.compile(r"^-- (before|after)/(.+?)((?: \([^()]+\))*) --$", re.MULTILINE)
-EXPECTATIONS = ("applied", "skipped", "suppressed", "nothing")
+EXPECTATIONS = ("applied", "advised", "skipped", "suppressed", "nothing")
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One example: ``expect`` is ``applied``, ``skipped`` (with ``code``), ``suppressed`` or
-    ``nothing``. ``after`` holds the files that the rule changes or creates.
+    """One example: ``expect`` is ``applied``, ``advised`` (a finding without a patch), ``skipped``
+    (with ``code``), ``suppressed`` or ``nothing``. ``after`` holds the files that the rule changes
+    or creates; those of a rule of level advice are its patch.
     """
 
     name: str

@@ -43,7 +43,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A place where a rule applies or was skipped; ``code`` and ``reason`` say why skipped."""
+    """A place where a rule applies or was skipped; ``code`` and ``reason`` say why skipped.
+
+    ``advised`` is what a rule of level advice would have a person do: (path, before, after).
+    """
 
     rule: str
     level: Level
@@ -54,6 +57,7 @@ class Finding:
     code: str = ""
     reason: str = ""
     fingerprint: str = ""
+    advised: tuple[tuple[str, bytes | None, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

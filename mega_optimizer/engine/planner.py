@@ -140,8 +140,13 @@ class _Planner:
                 elif gate and (isinstance(outcome, Fix) or gate[0] == "version-excluded"):
                     # Where the version excludes the rule, nothing else about the place matters.
                     declined.append(_skipped(finding, *gate))
-                elif isinstance(outcome, Skip) or finding.status in ("above-level", "withdrawn"):
+                elif isinstance(outcome, Skip) or finding.status == "withdrawn":
                     declined.append(finding)
+                elif finding.status == "above-level":
+                    is_advice = rule.level == "advice"
+                    declined.append(
+                        self._advice(finding, outcome, context) if is_advice else finding
+                    )
                 else:
                     candidates.append(_Candidate(service, outcome, finding))
         return candidates, declined
@@ -195,6 +200,18 @@ class _Planner:
         if isinstance(outcome, Fix) and (rule.id, service.name) in self.options.withdrawn:
             return _withdrawn(finding, *self.options.withdrawn[rule.id, service.name])
         return finding
+
+    def _advice(self, finding: Finding, fix: Fix, context: Context) -> Finding:
+        """Return ``finding`` with what it would have a person do, as far as that can be shown."""
+        edits = with_requirements(fix, context, resolver=None, stale_locks=True)
+        if isinstance(edits, Skip):
+            return _skipped(finding, edits.code, edits.reason)
+        advised = []
+        for path in sorted({edit.path for edit in edits}):
+            before = _content(self.snapshot, path)
+            mine = [edit for edit in edits if edit.path == path]
+            advised.append((path, before, apply_edits(before or b"", mine)))
+        return replace(finding, advised=tuple(advised))
 
     def _place_before_the_plan(self, place: Place) -> Place:
         """Return the place in the files as they were scanned: earlier rules may have moved it."""

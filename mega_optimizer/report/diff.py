@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mega_optimizer.engine.plan import Finding
+
+
+def patch_of(finding: Finding) -> str:
+    """Return the unified diff of what a finding of level advice would have a person do."""
+    return diff_of({path: (before, after) for path, before, after in finding.advised})
+
 
 def diff_of(changes: Mapping[str, tuple[bytes | None, bytes]]) -> str:
     """Return the unified diff of ``changes`` (path → content before, content after).

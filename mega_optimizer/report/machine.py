@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mega_optimizer import __version__
+from mega_optimizer.report.diff import patch_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,6 +85,7 @@ def _finding(finding: Finding, written: bool) -> dict[str, Any]:
         "code": finding.code or None,
         "message": finding.message or None,
         "reason": finding.reason or None,
+        "patch": patch_of(finding) or None,
     }
 
 

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mega_optimizer.report.diff import patch_of
 from mega_optimizer.report.words import printable
 
 if TYPE_CHECKING:
@@ -78,11 +79,18 @@ def _parts(result: Result, verbose: bool) -> Iterator[RenderableType]:
     changed = [finding for finding in findings if finding.status == "would-apply"]
     if changed:
         yield _section("Changed" if result.written else "Would change", _by_rule(changed, result))
-    held_back = [finding for finding in findings if finding.status == "above-level"]
+    above = [finding for finding in findings if finding.status == "above-level"]
+    held_back = [finding for finding in above if finding.level != "advice"]
     if held_back:
         first = "commit, then " if result.written else ""
         title = f"Left for you to decide ({first}--level review applies them)"
         yield _section(title, _by_rule(held_back, result))
+    advice = [finding for finding in above if finding.level == "advice"]
+    if advice:
+        shown = "" if verbose else " (--verbose shows the patches)"
+        yield _section(f"Advice{shown}", _by_rule(advice, result))
+    if verbose:
+        yield from (Text(patch_of(finding)) for finding in advice if finding.advised)
     withdrawn = [finding for finding in findings if finding.status == "withdrawn"]
     if withdrawn:
         yield _section("Withdrawn", _reasons(withdrawn, verbose))

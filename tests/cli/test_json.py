@@ -51,7 +51,7 @@ def test_the_keys_are_those_of_the_design(
         "services": {"name", "root", "dockerfile", "launch", "traits"},
         "findings": {
             *("rule", "level", "service", "path", "line", "column", "end_line", "fingerprint"),
-            *("status", "code", "message", "reason"),
+            *("status", "code", "message", "reason", "patch"),
         },
         "changes": {"rule", "level", "service", "paths", "verified"},
         "images": {"service", "before", "after", "checks", "packages"},
