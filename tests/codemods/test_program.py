@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from mega_optimizer.codemods.applications import FASTAPI, read_application
 from mega_optimizer.codemods.context import Context
-from mega_optimizer.codemods.json.application import FASTAPI, read_application
 from mega_optimizer.codemods.program import Definition, Program
 from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request
 from mega_optimizer.repository.files import MemoryFiles

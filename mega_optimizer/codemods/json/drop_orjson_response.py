@@ -11,23 +11,23 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mega_optimizer.codemods.finding import Fix, Skip
-from mega_optimizer.codemods.json.application import (
+from mega_optimizer.codemods.applications import (
     DEFAULT,
     FASTAPI,
     answers_json,
     is_response,
     read_application,
 )
+from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.program import Program
 from mega_optimizer.repository.place import Place, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mega_optimizer.codemods.applications import Application, ServedRoute
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.finding import Edit, Edits, Outcome
-    from mega_optimizer.codemods.json.application import Application, ServedRoute
     from mega_optimizer.repository.python import Call, PythonFacts, Value
 
 ORJSON = "fastapi.responses.ORJSONResponse"

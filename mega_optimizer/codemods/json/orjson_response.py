@@ -10,8 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mega_optimizer.codemods.finding import Fix, Skip
-from mega_optimizer.codemods.json.application import (
+from mega_optimizer.codemods.applications import (
     DEFAULT,
     FASTAPI,
     ambiguous_calls,
@@ -19,6 +18,7 @@ from mega_optimizer.codemods.json.application import (
     answers_little,
     read_application,
 )
+from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.program import Program
 from mega_optimizer.repository.place import Place, Problem
 
