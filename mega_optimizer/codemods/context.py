@@ -50,9 +50,9 @@ class Context:
 
     def modules(self, *literals: bytes) -> Iterator[str]:
         """Yield the service's Python files in which at least one of ``literals`` occurs."""
+        holding = [self.files.holding(literal) for literal in literals]
         for path in self.service.modules:
-            content = self.read(path)
-            if isinstance(content, bytes) and any(literal in content for literal in literals):
+            if any(path in paths for paths in holding):
                 yield path
 
     def python(self, path: str) -> PythonFacts | Problem:

@@ -50,12 +50,13 @@ class Program:
     ) -> Iterator[str]:
         """Yield those of ``paths`` whose bytes match the regular expression ``pattern``.
 
-        ``literal`` is a part of every match: looking for it first is ten times as fast.
+        ``literal`` is a part of every match: the others are not even read.
         """
         wanted = re.compile(pattern)
+        holding = self._context.files.holding(literal) if literal else frozenset(paths)
         for path in paths:
-            content = self._context.read(path)
-            if isinstance(content, bytes) and literal in content and wanted.search(content):
+            content = self._context.read(path) if path in holding else None
+            if isinstance(content, bytes) and wanted.search(content):
                 yield path
 
     @cached_property

@@ -35,6 +35,15 @@ class Workspace:
         """Return the bytes of ``path``; raises what the base raises."""
         return self.overlay[path] if path in self.overlay else self.base.read(path)
 
+    def holding(self, literal: bytes) -> frozenset[str]:
+        """Return the paths of the Python files in whose bytes ``literal`` occurs."""
+        changed = {
+            path
+            for path, content in self.overlay.items()
+            if path.endswith(".py") and literal in content
+        }
+        return self.base.holding(literal).difference(self.overlay) | changed
+
     def with_changes(self, changes: Mapping[str, bytes]) -> Workspace:
         """Return a later snapshot; this one stays as it is."""
         return Workspace(self.base, {**self.overlay, **changes})

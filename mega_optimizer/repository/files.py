@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from mega_optimizer.repository.words import WordIndex
 
 
 class UnreadableFile(Exception):
@@ -33,6 +37,9 @@ class Files(Protocol):
     def read(self, path: str) -> bytes:
         """Return the bytes of ``path``; raise :class:`UnreadableFile` where that is impossible."""
 
+    def holding(self, literal: bytes) -> frozenset[str]:
+        """Return the paths of the Python files in whose bytes ``literal`` occurs."""
+
 
 class MemoryFiles:
     """Files held in memory: what examples and tests are made of.
@@ -59,3 +66,13 @@ class MemoryFiles:
         if path not in self._contents:
             raise UnreadableFile(path, "missing-file", "no such file")
         return self._contents[path]
+
+    def holding(self, literal: bytes) -> frozenset[str]:
+        """Return the paths of the Python files in whose bytes ``literal`` occurs."""
+        return self._words.holding(literal)
+
+    @cached_property
+    def _words(self) -> WordIndex:
+        from mega_optimizer.repository.words import WordIndex
+
+        return WordIndex(self)

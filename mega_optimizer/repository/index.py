@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from mega_optimizer.repository.git_index import (
 )
 from mega_optimizer.repository.guard import Guard
 from mega_optimizer.repository.place import Problem
+from mega_optimizer.repository.words import WordIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -88,6 +90,14 @@ class DiskFiles:
             if path in self:
                 self.refused[path] = Problem(path, error.code, error.message)
             raise
+
+    def holding(self, literal: bytes) -> frozenset[str]:
+        """Return the paths of the Python files in whose bytes ``literal`` occurs."""
+        return self._words.holding(literal)
+
+    @cached_property
+    def _words(self) -> WordIndex:
+        return WordIndex(self)
 
 
 def scan_files(root: Path, exclude: Sequence[str] = ()) -> DiskFiles:

@@ -82,10 +82,10 @@ def source_launch(tree: Tree, root: str, modules: Iterable[str]) -> Iterator[Lau
             and (not root or path.startswith(f"{root}/"))
         ):
             yield from supervisor_launch(path, tree.content(path) or b"")
+    starting = tree.holding(*_SERVERS) & tree.holding(*_STARTS)
     for path in modules:
-        content = tree.content(path) if is_product(path, root) else None
-        if content and _has_any(content, _SERVERS) and _has_any(content, _STARTS):
-            yield from python_launch(path, content)
+        if path in starting and is_product(path, root):
+            yield from python_launch(path, tree.content(path) or b"")
 
 
 def _overridden(
@@ -136,10 +136,6 @@ def _entrypoint_words(dockerfile: Dockerfile, image: Image) -> tuple[str, ...]:
     programs = {posixpath.basename(word) for word in words}
     starts_python = any(re.fullmatch(r"python[\d.]*", program) for program in programs)
     return words if starts_python or not programs.isdisjoint(SERVERS) else ()
-
-
-def _has_any(content: bytes, literals: tuple[bytes, ...]) -> bool:
-    return any(literal in content for literal in literals)
 
 
 def _split(text: str) -> list[str]:

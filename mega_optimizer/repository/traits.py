@@ -119,6 +119,11 @@ _LITERALS: Mapping[str, tuple[bytes, ...]] = MappingProxyType(
         "multiprocessing": (b"multiprocessing", b"ProcessPoolExecutor", b"os.fork"),
     }
 )
+# A module without any of these proves nothing.
+_TELLING = (
+    *(name.encode() for name in _IMPORTS),
+    *(literal for literals in _LITERALS.values() for literal in literals),
+)
 _PRELOAD = re.compile(rb"^[ \t]*preload_app[ \t]*=(?![ \t]*(?:False|=))", re.MULTILINE)
 _GUNICORN_CONFIGURATION = re.compile(r"(?:^|/)[^/]*gunicorn[^/]*\.(?:py|conf)$")
 
@@ -144,8 +149,9 @@ def _traits(
 ) -> Iterator[Trait]:
     """Yield all traits, the best proof of each first; ``by_module`` remembers shared modules."""
     yield from _declared(tree, service)
+    telling = tree.holding(*_TELLING)
     for path in service.modules:
-        if is_product(path, service.root):
+        if path in telling and is_product(path, service.root):
             if path not in by_module:
                 by_module[path] = tuple(_module_traits(tree, path))
             yield from by_module[path]

@@ -35,6 +35,10 @@ class Tree:
         except UnreadableFile:
             return None
 
+    def holding(self, *literals: bytes) -> frozenset[str]:
+        """Return the Python files in which one of ``literals`` occurs."""
+        return frozenset().union(*map(self.files.holding, literals))
+
     @cached_property
     def folders(self) -> frozenset[str]:
         """All folders that hold files, at any depth; ``""`` is not among them."""
