@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mega_optimizer.errors import ConfigurationError
+from mega_optimizer.measure.builders.buildah import Buildah
 from mega_optimizer.measure.builders.choose import build_options
 from mega_optimizer.measure.builders.engine import Engine, engine_answers
 from mega_optimizer.measure.builders.model import Built, ImageBuilder, Limits, NotBuilt, Recipe
@@ -198,6 +199,25 @@ def test_nothing_is_left_after_an_interrupt(number: int, tmp_path: Path) -> None
     assert stores_of_runs() <= stores
 
 
+def test_what_is_built_in_a_kept_store_is_found_again(tmp_path: Path) -> None:
+    require_base()
+    dockerfile = "FROM python:3.11-slim\nRUN head -c 1000000 /dev/urandom > /noise\n"
+    made = recipe(tmp_path, dockerfile)
+    stores = stores_of_runs()
+
+    with Buildah(Limits(), kept=tmp_path / "store") as builder:
+        first = builder.build(made, tmp_path / "log")
+    with Buildah(Limits(), kept=tmp_path / "store") as builder:
+        second = builder.build(made, tmp_path / "log")
+
+    assert isinstance(first, Built)
+    assert isinstance(second, Built)
+    # Another build would have made other noise.
+    assert first.image == second.image
+    assert first.layers == second.layers
+    assert stores_of_runs() <= stores
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -206,6 +226,7 @@ def test_nothing_is_left_after_an_interrupt(number: int, tmp_path: Path) -> None
         {"MEGA_OPTIMIZE_BUILD_VOLUMES": "/tmp"},
         {"MEGA_OPTIMIZE_PROOF_ENVIRONMENT": "NAME"},
         {"MEGA_OPTIMIZE_BUILDER": "kaniko"},
+        {"MEGA_OPTIMIZE_BUILD_STORE": "relative"},
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused(given: dict[str, str]) -> None:
@@ -218,11 +239,13 @@ def test_options_come_from_the_environment() -> None:
         {
             "MEGA_OPTIMIZE_BUILD_VOLUMES": "/tmp:/one /usr:/two:ro",
             "MEGA_OPTIMIZE_PROOF_ENVIRONMENT": "A=1 'B=two words'",
+            "MEGA_OPTIMIZE_BUILD_STORE": "/var/store",
         }
     )
 
     assert options.volumes == ("/tmp:/one:ro", "/usr:/two:ro")
     assert options.environment == {"A": "1", "B": "two words"}
+    assert options.store == Path("/var/store")
 
 
 def test_an_absent_daemon_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -31,9 +32,10 @@ from mega_optimizer.measure.builders.store import PrivateStore
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
+    from typing import Self
 
     from mega_optimizer.measure.builders.inventory import Inventory
-    from mega_optimizer.measure.builders.model import Configuration, Limits, Recipe
+    from mega_optimizer.measure.builders.model import Configuration, Limits, Recipe, Started
 
 # Chroot isolation shares the host's processes and network. In a namespace of its own, a build sees
 # no other process (/proc shows the environment of each), and all of it dies with the first one.
@@ -54,18 +56,23 @@ _SAID_BY_BUILDAH = re.compile(
 
 
 class Buildah:
-    """buildah with a store of its own, which is removed as a whole."""
+    """buildah with a store of its own, which is removed as a whole unless it is ``kept``."""
 
-    def __init__(self, limits: Limits, volumes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, limits: Limits, volumes: Sequence[str] = (), kept: Path | None = None
+    ) -> None:
         self.limits = limits
         self.volumes = tuple(volumes)
+        self.kept = kept
         self.name = answer(["buildah", "--version"]).strip().partition(" (")[0]
         self._numbers = count(1)
 
-    def __enter__(self) -> Buildah:
-        self._store = PrivateStore("buildah")
+    def __enter__(self) -> Self:
+        self._store = PrivateStore("buildah", self.kept)
         self._program = ("buildah", *self._store.options)
         self._layers = LayerFolder(self._store.folder / "layers")
+        if self.kept:
+            answer([*self._program, "rm", "--all"])  # of a run that was killed
         return self
 
     def __exit__(
@@ -74,6 +81,8 @@ class Buildah:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self.kept:
+            self._layers.remember()
         self._store.remove()
 
     def build(self, recipe: Recipe, log: Path) -> Built | NotBuilt:
@@ -97,14 +106,20 @@ class Buildah:
             *(("--target", recipe.target) if recipe.target else ()),
             *("--file", str(recipe.dockerfile), str(recipe.context)),
         ]
+        start = time.monotonic()
         wrong = run_watched(command, log, self.limits, self._store.folder)
+        seconds = time.monotonic() - start
         if wrong is not None:
             limited = "limit" in wrong and "reached" in wrong
             return NotBuilt(wrong if limited else failure_reason(tail(log)), log)
         image = identity.read_text().strip()
-        push = ("push", "--quiet", "--disable-compression")
-        answer([*self._program, *push, image, f"dir:{self._layers.folder}"], self.limits.seconds)
-        return Built(image, self._layers.layers())
+        about = json.loads(answer([*self._program, "inspect", "--type", "image", image]))
+        layers = self._layers.known(about["OCIv1"])
+        if layers is None:
+            push = (*self._program, "push", "--quiet", "--disable-compression")
+            answer([*push, image, f"dir:{self._layers.folder}"], self.limits.seconds)
+            layers = self._layers.layers()
+        return Built(image, layers, seconds)
 
     def configuration(self, image: str) -> Configuration:
         """Return how ``image`` says that it is run."""
@@ -127,7 +142,7 @@ class Buildah:
             return Ran(ran.status, _its_own_words(ran.output))
 
     @contextmanager
-    def started(self, image: str, environment: Mapping[str, str]) -> Iterator[_Running]:
+    def started(self, image: str, environment: Mapping[str, str]) -> Iterator[Started]:
         """Start ``image`` with its entrypoint and command."""
         config = self.configuration(image)
         command = (*config.entrypoint, *config.command)

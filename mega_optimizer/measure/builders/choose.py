@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mega_optimizer.errors import ConfigurationError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 VOLUMES = "MEGA_OPTIMIZE_BUILD_VOLUMES"
 ENVIRONMENT = "MEGA_OPTIMIZE_PROOF_ENVIRONMENT"
 BUILDER = "MEGA_OPTIMIZE_BUILDER"
+STORE = "MEGA_OPTIMIZE_BUILD_STORE"
 NO_BUILDER = (
     "no image builder answers: start docker, or install podman, or as root buildah; "
     "--sizes estimate needs none"
@@ -31,11 +33,14 @@ class BuildOptions:
     ``volumes`` (``SOURCE:TARGET``) are mounted read-only into every build: pip's configuration and
     certificates, where an index of one's own is behind them. ``environment`` is set when an image
     is started for its proof. ``builder`` names the one to use, where several answer.
+    ``store`` is a folder in which buildah keeps what it builds, so that the next run finds the
+    layers; docker keeps them anyway.
     """
 
     volumes: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     builder: str = ""
+    store: Path | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -59,7 +64,10 @@ def build_options(environment: Mapping[str, str] | None = None) -> BuildOptions:
     builder = given.get(BUILDER, "")
     if builder not in ("", "docker", "buildah", "podman"):
         raise ConfigurationError(f"{BUILDER}: {builder} is not docker, buildah or podman")
-    return BuildOptions(tuple(volumes), proof, builder)
+    store = given.get(STORE, "")
+    if store and not os.path.isabs(store):
+        raise ConfigurationError(f"{STORE}: {store} is not an absolute path")
+    return BuildOptions(tuple(volumes), proof, builder, Path(store) if store else None)
 
 
 def answering_builder(options: BuildOptions) -> ImageBuilder | None:
@@ -71,7 +79,7 @@ def answering_builder(options: BuildOptions) -> ImageBuilder | None:
     if wanted in ("", "docker") and engine_answers("docker"):
         return Engine("docker", options.limits, options.volumes)
     if wanted in ("", "buildah") and buildah_answers():
-        return Buildah(options.limits, options.volumes)
+        return Buildah(options.limits, options.volumes, options.store)
     if wanted in ("", "podman") and engine_answers("podman"):
         return Engine("podman", options.limits, options.volumes)
     return None

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -92,12 +93,14 @@ class Engine:
             *("--file", str(recipe.dockerfile), str(recipe.context)),
         ]
         self._made.append(("rmi", "--force", name))
+        start = time.monotonic()
         wrong = run_watched(command, log, self.limits, self._folder)
+        seconds = time.monotonic() - start
         if wrong is not None:
             limited = "limit" in wrong and "reached" in wrong
             return NotBuilt(wrong if limited else failure_reason(tail(log)), log)
         image = identity.read_text().strip()
-        return Built(image, self._layers(image, tag))
+        return Built(image, self._layers(image, tag), seconds)
 
     def _layers(self, image: str, tag: str) -> tuple[Layer, ...]:
         if self.program == "podman":

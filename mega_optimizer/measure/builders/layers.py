@@ -9,8 +9,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import tarfile
 import zlib
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from mega_optimizer.measure.builders.inventory import contributors
@@ -29,12 +31,31 @@ _GZIP_FORMAT = 31  # the window bits that make zlib write gzip
 class LayerFolder:
     """A folder of layers and configurations by digest, as ``push dir:`` writes it.
 
-    What was measured of a layer is kept: bases are shared by most images.
+    What was measured of a layer is remembered: bases are shared by most images.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._measured: dict[str, Measured] = {}
+        self._memory = folder.with_suffix(".json")
+        with suppress(FileNotFoundError):
+            for digest, (compressed, unpacked, largest) in json.loads(
+                self._memory.read_bytes()
+            ).items():
+                pairs = tuple((name, size) for name, size in largest)
+                self._measured[digest] = compressed, unpacked, pairs
+
+    def known(self, config: Mapping[str, Any]) -> tuple[Layer, ...] | None:
+        """Return the layers of the image with the OCI ``config`` if all were measured before."""
+        digests = config["rootfs"]["diff_ids"]
+        if not all(digest in self._measured for digest in digests):
+            return None
+        return tuple(map(self._layer, digests, _instructions(config, len(digests))))
+
+    def remember(self) -> None:
+        """Write what was measured beside the folder, for the next run, and empty the folder."""
+        self._memory.write_text(json.dumps(self._measured))
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def layers(self) -> tuple[Layer, ...]:
         """Return the layers of the image that was pushed last, from the base upwards."""

@@ -19,10 +19,17 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one build may take: seconds, and the bytes that must stay free on the disk."""
+    """What one build may take: seconds, and the bytes that must stay free on the disk.
+
+    ``start_seconds`` is how long an image may take until it answers, ``import_seconds`` how long
+    its modules may take to be imported.
+    """
 
     seconds: float = 1800
     free_bytes: int = 4_000_000_000
+    # The sample service that waits longest for its database gives up after a minute.
+    start_seconds: float = 75
+    import_seconds: float = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +57,12 @@ class Built:
     """An image that was built, with its layers from the base upwards.
 
     Compressed is what a registry transfers (gzip), on disk the unpacked layers (tar streams).
+    ``seconds`` is what the build itself took on the wall clock.
     """
 
     image: str
     layers: tuple[Layer, ...]
+    seconds: float
 
     @property
     def bytes_compressed(self) -> int:

@@ -23,9 +23,13 @@ _NAME = re.compile(r"mega-optimize-(\d+)-\w+")
 
 
 class PrivateStore:
-    """A store of ``program`` (buildah or podman) in a folder beside the user's own store."""
+    """A store of ``program`` (buildah or podman) in a folder beside the user's own store.
 
-    def __init__(self, program: str) -> None:
+    Where the user names a folder to keep, it lies there, and what was built stays in it: the next
+    run finds the layers.
+    """
+
+    def __init__(self, program: str, kept: Path | None = None) -> None:
         about = json.loads(answer([program, "info", *_JSON[program]]))
         store = {key.lower(): value for key, value in about["store"].items()}
         theirs = Path(store["graphroot"])
@@ -34,7 +38,9 @@ class PrivateStore:
         _remove_abandoned(theirs.parent)
         _remove_abandoned(temporary)
         prefix = f"mega-optimize-{os.getpid()}-"
-        self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=theirs.parent))
+        self._is_kept = kept is not None
+        self.folder = kept or Path(tempfile.mkdtemp(prefix=prefix, dir=theirs.parent))
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._running = Path(tempfile.mkdtemp(prefix=prefix, dir=temporary))
         driver = store["graphdrivername"]
         self.options: Sequence[str] = (
@@ -43,8 +49,11 @@ class PrivateStore:
         )
 
     def remove(self) -> None:
-        """Remove everything that is in the store, and the store."""
-        _remove(self.folder)
+        """Remove everything that is in the store, and the store; of a kept one, what ran."""
+        if self._is_kept:
+            _unmount_below(self.folder)
+        else:
+            _remove(self.folder)
         _remove(self._running)
 
 
@@ -60,6 +69,11 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
+    _unmount_below(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unmount_below(folder: Path) -> None:
     mounts = [
         line.split(" ")[4].replace("\\040", " ")
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
@@ -69,4 +83,3 @@ def _remove(folder: Path) -> None:
         subprocess.run(
             ["umount", "--lazy", mount], env=clean_environment(), capture_output=True, check=False
         )
-    shutil.rmtree(folder, ignore_errors=True)
