@@ -14,13 +14,10 @@ from mega_optimizer.measure.builders.process import BuilderError, last_line
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mega_optimizer.measure.builders.model import ImageBuilder
+    from mega_optimizer.measure.builders.model import ImageBuilder, Limits
 
 Outcome = Literal["answers", "listens", "exits", "silent"]
 
-# The sample service that waits longest for its database gives up after a minute.
-START_SECONDS = 75.0
-IMPORT_SECONDS = 120.0
 _ASK_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
 
@@ -117,23 +114,28 @@ def try_image(
     modules: Sequence[str],
     environment: Mapping[str, str],
     paths: Sequence[str],
+    limits: Limits,
 ) -> Trial:
     """Import ``modules`` in ``image``, start it, and ask it for ``paths``."""
     return Trial(
-        imported(builder, image, modules, environment),
-        start_up(builder, image, environment, paths),
+        imported(builder, image, modules, environment, limits.import_seconds),
+        start_up(builder, image, environment, paths, limits.start_seconds),
     )
 
 
 def imported(
-    builder: ImageBuilder, image: str, modules: Sequence[str], environment: Mapping[str, str]
+    builder: ImageBuilder,
+    image: str,
+    modules: Sequence[str],
+    environment: Mapping[str, str],
+    seconds: float,
 ) -> Mapping[str, str]:
     """Import ``modules`` one after another in ``image``; return module → error (``""``: none)."""
     if not modules:
         return NOTHING
     for interpreter in ("python", "python3"):
         command = [interpreter, "-c", _IMPORT, *modules]
-        ran = builder.run(image, command, environment, IMPORT_SECONDS)
+        ran = builder.run(image, command, environment, seconds)
         found = _result(ran.output)
         if found is not None:
             why = "it did not end in time" if ran.status is None else "the interpreter died"
@@ -146,7 +148,7 @@ def start_up(
     image: str,
     environment: Mapping[str, str],
     paths: Sequence[str],
-    seconds: float = START_SECONDS,
+    seconds: float,
 ) -> StartUp:
     """Start ``image`` with its own command, and wait until it answers over HTTP or exits."""
     try:

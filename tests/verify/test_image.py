@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mega_optimizer.engine.plan import ChangeSet, Plan
 from mega_optimizer.engine.workspace import Workspace
+from mega_optimizer.measure.builders.buildah import Buildah
 from mega_optimizer.measure.builders.choose import BuildOptions
-from mega_optimizer.measure.builders.model import ImageBuilder
+from mega_optimizer.measure.builders.model import ImageBuilder, Limits, Started
+from mega_optimizer.measure.builders.process import BuilderError
 from mega_optimizer.repository.index import DiskFiles
 from mega_optimizer.repository.scan import open_repository
 from mega_optimizer.repository.service import Repository
 from mega_optimizer.verify.check import Check
 from mega_optimizer.verify.proven import ProvenPlan, prove_plan
-from tests.bases.available import buildah
+from tests.bases.available import buildah, require_base
 
 APP = b"""\
 import json
@@ -181,6 +184,33 @@ def test_a_right_rewrite_is_proven(builder: ImageBuilder, tmp_path: Path, name: 
     by_name = {check.name: check for check in pair.checks}
     assert by_name["start"].detail == "answers on port 8000"
     assert by_name["health route"].detail == "/health 200"
+
+
+class Overloaded(Buildah):
+    """buildah on a machine that does so much else that the second start fails."""
+
+    starts = 0
+
+    @contextmanager
+    def started(self, image: str, environment: Mapping[str, str]) -> Iterator[Started]:
+        """Start ``image`` unless it is the second one that is started."""
+        self.starts += 1
+        if self.starts == 2:
+            raise BuilderError("no resources are left")
+        with super().started(image, environment) as started:
+            yield started
+
+
+def test_an_image_that_starts_at_the_second_try_is_proven(tmp_path: Path) -> None:
+    require_base()
+    with Overloaded(Limits()) as builder:
+        edits = {"containers/right": ("target", RIGHT["comment"])}
+        result, withdrawn = proven(builder, tmp_path, edits)
+
+    assert not withdrawn
+    assert result.verified == {"target": True}
+    # Before and after, and both once more.
+    assert builder.starts == 4
 
 
 def test_only_the_guilty_rule_is_withdrawn(builder: ImageBuilder, tmp_path: Path) -> None:
