@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
+import hashlib
 import os
 import ssl
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ import pytest
 from mega_optimizer.measure.builders.buildah import Buildah, buildah_answers
 from mega_optimizer.measure.builders.model import Limits
 from tests.bases.stand_in import REPOSITORY, is_stand_in, make
+
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def require_buildah() -> None:
@@ -50,15 +55,30 @@ def volumes_for_pip() -> str:
     """
     found: dict[str, str] = {}
     listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "debug"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout
-    existing = [line.strip() for line in listed.splitlines() if line.endswith("exists: True")]
-    names = [line.partition(", exists:")[0] for line in existing]
-    system = [name for name in names if not name.startswith(str(Path.home()))]
-    configuration = os.environ.get("PIP_CONFIG_FILE") or (system[0] if system else "")
-    if configuration:
-        found["/etc/pip.conf"] = configuration
     certificates = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
     if certificates:
-        found["/etc/ssl/certs/ca-certificates.crt"] = os.path.realpath(certificates)
+        found[_CERTIFICATES] = os.path.realpath(certificates)
+    configuration = "\n".join(["[global]", *_settings(listed, bool(certificates)), ""])
+    digest = hashlib.sha256(configuration.encode()).hexdigest()[:12]
+    path = Path(tempfile.gettempdir()) / f"mega-optimizer-pip-{digest}.conf"
+    path.write_text(configuration)
+    found["/etc/pip.conf"] = str(path)
     return " ".join(f"{source}:{target}" for target, source in found.items())
+
+
+def _settings(listed: str, has_certificates: bool) -> Iterator[str]:
+    """Yield the indexes that ``pip config list`` names, and where a build has the certificates.
+
+    What names a file or folder of this machine (a constraint, a folder of wheels) is left out.
+    """
+    if has_certificates:
+        yield f"cert = {_CERTIFICATES}"
+    for line in listed.splitlines():
+        name, _, value = line.partition("=")
+        setting = name.rpartition(".")[2]
+        words = ast.literal_eval(value).split()
+        remote = [word for word in words if not word.startswith(("/", "file:"))]
+        if setting in ("index-url", "extra-index-url", "trusted-host") and remote:
+            yield f"{setting} = {' '.join(remote)}"

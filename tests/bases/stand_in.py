@@ -55,6 +55,9 @@ _TOOLS = (
     *("libffi-dev", "libssl-dev", "libpq-dev", "default-libmysqlclient-dev", "zlib1g-dev"),
     *("libxml2-dev", "libxslt1-dev", "libjpeg-dev", "libsqlite3-dev"),
 )
+# Installers that do not ask pip's configuration read these. The file is the machine's own, mounted.
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -152,6 +155,7 @@ def _configure(container: str, version: str, about: str) -> None:
     _run(
         *("buildah", "config", "--cmd", "python3", "--label", f"{LABEL}={about}"),
         *("--env", f"PATH={_PATH}", "--env", "LANG=C.UTF-8", "--env", f"PYTHON_VERSION={version}"),
+        *(f"--env={name}={_CERTIFICATES}" for name in _TRUST),
         container,
     )
 
