@@ -103,7 +103,7 @@ _SEPARATOR = re.compile(
 _ASSIGNMENTS = re.compile(
     rb"(?:[A-Za-z_]\w*=(?:\"[^\"]*\"|'[^']*'|[^\s;&|\"'<>]*)(?:[ \t]|\\\r?\n)+)*$"
 )
-_BETWEEN_LINES = re.compile(rb"\\[ \t]*\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*")
+_BETWEEN_LINES = re.compile(rb"[\\`][ \t]*\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*")
 
 
 @dataclass(frozen=True, slots=True)
