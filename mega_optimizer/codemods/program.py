@@ -45,6 +45,11 @@ class Program:
             self._facts[path] = None if isinstance(facts, Problem) else facts
         return self._facts[path]
 
+    def read(self, path: str) -> bytes | None:
+        """Return the bytes of a module, None where they cannot be read."""
+        content = self._context.read(path)
+        return content if isinstance(content, bytes) else None
+
     def containing(
         self, pattern: bytes, paths: tuple[str, ...], literal: bytes = b""
     ) -> Iterator[str]:
