@@ -96,6 +96,19 @@ class Program:
         choices = (f"{base}.py", f"{base}/__init__.py", "__init__.py" if not base else "")
         return next((each for each in choices if each in self._context.service.modules), None)
 
+    def imported_module(self, path: str, target: str) -> tuple[str, str] | None:
+        """Return the dotted name and the path of the module that an import of ``target`` reads.
+
+        ``target`` is an import's, as seen from the module at ``path``; None for other packages'.
+        """
+        found = self._split(path, target)
+        if found is None:
+            return None
+        dotted = target.removesuffix(f".{found.name}") if found.name else target
+        if dotted == target and found.name:  # ``from . import name``
+            dotted = target.removesuffix(found.name)
+        return dotted, found.path
+
     def definition(self, path: str, name: str | None) -> Definition | None:
         """Return where the resolved ``name`` of the module at ``path`` is defined.
 

@@ -1,0 +1,108 @@
+"""How modules of a service import each other: the dotted name to write, and who reaches whom."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mega_optimizer.codemods.context import Context
+    from mega_optimizer.codemods.program import Program
+
+
+def import_path(context: Context, importer: str, target: str) -> str | None:
+    """Return the module name by which ``importer`` can import the module at ``target``.
+
+    It is relative where the importer imports its own package so. None where nothing shows from
+    which folder absolute names start.
+    """
+    program = context.program
+    relative = 0
+    absolute: list[str] = []
+    for dotted, path in _own_imports(program, importer):
+        if dotted.startswith("."):
+            relative += 1
+        elif (root := _root(path, dotted)) is not None:
+            absolute.append(root)
+    if relative > len(absolute):
+        return _relative(importer, target)
+    for folder in chain(absolute, _roots_elsewhere(context, importer)):
+        name = _dotted(target, folder)
+        if name and program.module(name, importer) == target:
+            return name
+    return None
+
+
+def reaches(program: Program, start: str, goal: str, *, at_import: bool = False) -> bool:
+    """Whether ``start`` imports the module at ``goal``, directly or through others.
+
+    ``at_import`` counts only what is imported while the modules themselves are.
+    """
+    seen = {start}
+    waiting = [start]
+    while waiting:
+        current = waiting.pop()
+        if current == goal:
+            return True
+        for _, path in _own_imports(program, current, at_import=at_import):
+            if path not in seen:
+                seen.add(path)
+                waiting.append(path)
+    return False
+
+
+def _own_imports(
+    program: Program, path: str, *, at_import: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Yield (dotted name, path) of the service's modules that the module at ``path`` imports."""
+    facts = program.facts(path)
+    for each in facts.imports if facts is not None else ():
+        if at_import and (each.scope or each.where == "type-checking"):
+            continue
+        found = program.imported_module(path, each.target)
+        if found is not None and found[1] != path:
+            yield found
+
+
+def _root(path: str, dotted: str) -> str | None:
+    """Return the folder from which ``dotted`` leads to ``path``, with its final slash."""
+    stem = path.removesuffix(".py").removesuffix("/__init__")
+    tail = dotted.replace(".", "/")
+    if stem == tail:
+        return ""
+    return stem.removesuffix(tail) if stem.endswith(f"/{tail}") else None
+
+
+def _dotted(path: str, root: str) -> str | None:
+    if not path.startswith(root):
+        return None
+    stem = path.removeprefix(root).removesuffix(".py").removesuffix("/__init__")
+    parts = stem.split("/")
+    return ".".join(parts) if all(part.isidentifier() for part in parts) else None
+
+
+def _relative(importer: str, target: str) -> str | None:
+    here = importer.split("/")[:-1]
+    there = target.removesuffix(".py").removesuffix("/__init__").split("/")
+    shared = 0
+    while shared < min(len(here), len(there)) and here[shared] == there[shared]:
+        shared += 1
+    rest = there[shared:]
+    return "." * (len(here) - shared + 1) + ".".join(rest) if rest else None
+
+
+def _roots_elsewhere(context: Context, importer: str) -> Iterator[str]:
+    """Yield the folders from which the service is started, and its other modules import."""
+    for site in context.service.launch:
+        dotted = (site.application or "").partition(":")[0]
+        named = dotted.replace(".", "_").isidentifier()
+        path = context.program.module(dotted, importer) if named else None
+        root = _root(path, dotted) if path is not None else None
+        if root is not None:
+            yield root
+    for other in (*context.program.product, *context.program.tests):
+        for dotted, path in _own_imports(context.program, other):
+            if not dotted.startswith(".") and (root := _root(path, dotted)) is not None:
+                yield root
