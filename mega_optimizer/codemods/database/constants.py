@@ -213,7 +213,8 @@ def _is_constant_call(
     if not arguments_are_constant:
         return False
     if value.name in ENVIRONMENT:
-        _note_strings(value, inputs, words=True)
+        for position, each in enumerate(value.arguments):  # the name, then the default
+            _note_strings(each.value, inputs, words=position == 0)
         return True
     if value.name in PURE or (value.text.startswith(".") and value.text[1:] in PURE_METHODS):
         return True

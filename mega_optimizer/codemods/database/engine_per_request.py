@@ -132,15 +132,16 @@ def _disposes(facts: PythonFacts, scope: str) -> bool:
 
 
 def _rewrite(context: Context, facts: PythonFacts, calls: list[Call]) -> Iterator[Outcome]:
-    from mega_optimizer.codemods.database.shared_engine import share_engines
+    from mega_optimizer.codemods.database.engine_kind import ENGINE
     from mega_optimizer.codemods.python import edits_between, skipped
+    from mega_optimizer.codemods.shared_object import share
 
     tree = context.tree(facts.path)
     if isinstance(tree, Problem):
         yield skipped(tree)
         return
     try:
-        shared, skips = share_engines(tree, facts, calls)
+        shared, skips = share(tree, facts, calls, ENGINE)
         edits = edits_between(facts.path, tree.bytes, shared.tree) if shared else ()
     except RecursionError:
         place = Place(facts.path, calls[0].line)

@@ -1,4 +1,4 @@
-"""What else in a service makes one shared engine differ from an engine per request."""
+"""What else in a service makes one shared engine or client differ from one per request."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ PATCHING = frozenset(
         "multiple", "override_settings", "reload", "update", "setdefault", "pop", "putenv",
     }
 )  # fmt: skip
+MAKERS = frozenset({"create_engine", "create_async_engine"})
 TEST_SETTINGS = ("pytest.ini", "pyproject.toml", "setup.cfg", "tox.ini", ".env.test")
 
 
@@ -57,18 +58,49 @@ def hazard(
     listener = next(_listeners(program), None)
     if listener is not None:
         return Skip(place, "event-listeners", f"{listener} attaches listeners to engines")
+    is_async = call.text.endswith("create_async_engine")
+    return (
+        varies(program, inputs, place, "an async engine" if is_async else None, MAKERS)
+        or _tests_use_sqlite(program, place)
+        or _test_settings_use_sqlite(context, place)
+    )
+
+
+def varies(
+    program: Program,
+    inputs: Inputs,
+    place: Place,
+    bound_to_loop: str | None,
+    makers: frozenset[str],
+) -> Skip | None:
+    """Return what in the service or its tests makes the shared object mean different things.
+
+    ``bound_to_loop`` names an object that belongs to one event loop; ``makers`` are the words,
+    lower case, by which tests replace what makes it.
+    """
     rebound = _rebound(program, inputs)
     if rebound is not None:
         return Skip(place, "arguments-not-constant", f"{rebound} assigns what the URL is made of")
-    if call.text.endswith("create_async_engine"):
+    if bound_to_loop is not None:
         loops = [
             *program.containing(EVENT_LOOPS, program.product),
             *program.containing(ASYNC_TESTS, program.tests),
         ]
         if loops:
-            reason = f"an async engine belongs to one event loop, {loops[0]} runs several"
+            reason = f"{bound_to_loop} belongs to one event loop, {loops[0]} runs several"
             return Skip(place, "several-event-loops", reason)
-    return _tests_object(context, program, inputs, place)
+    words = {word.lower() for word in inputs.words} | makers
+    for path in program.tests:
+        facts = program.facts(path)
+        if facts is None:
+            continue
+        if any(_varies(call, words) for call in facts.calls) or any(
+            store.scope and str(store.key or store.text.rpartition(".")[2]).lower() in words
+            for store in facts.stores
+        ):
+            noun = "engine" if makers is MAKERS else "client"
+            return Skip(place, "tests-vary-url", f"{path} changes what the {noun} is made of")
+    return None
 
 
 def _may_be_sqlite(program: Program, inputs: Inputs) -> bool:
@@ -129,24 +161,21 @@ def _rebound(program: Program, inputs: Inputs) -> str | None:
     return None
 
 
-def _tests_object(context: Context, program: Program, inputs: Inputs, place: Place) -> Skip | None:
-    words = {word.lower() for word in inputs.words} | {"create_engine", "create_async_engine"}
+def _tests_use_sqlite(program: Program, place: Place) -> Skip | None:
     for path in program.tests:
         facts = program.facts(path)
         if facts is None:
             continue
-        if any(_varies(call, words) for call in facts.calls) or any(
-            store.scope and str(store.key or store.text.rpartition(".")[2]).lower() in words
-            for store in facts.stores
-        ):
-            return Skip(place, "tests-vary-url", f"{path} changes what the engine is made of")
         if _uses_memory_database(facts):
             return Skip(place, "sqlite", f"{path} puts an in-memory SQLite in its place")
-        content = context.read(path)
         deletes = any(call.text.rpartition(".")[2] in DELETIONS for call in facts.calls)
-        if deletes and isinstance(content, bytes) and b"sqlite" in content:
+        if deletes and next(program.containing(rb"sqlite", (path,), b"sqlite"), None):
             reason = f"{path} deletes database files that a shared engine would hold open"
             return Skip(place, "tests-delete-database", reason)
+    return None
+
+
+def _test_settings_use_sqlite(context: Context, place: Place) -> Skip | None:
     for name in TEST_SETTINGS:
         path = f"{context.service.root}/{name}".lstrip("/")
         content = context.read(path) if path in context.files else b""
@@ -193,14 +222,16 @@ def forks_after_import(context: Context, program: Program) -> bool:
     return any(re.search(FORKING, text.encode()) for text in started)
 
 
-def disposes(program: Program, definition: Definition) -> bool:
-    """Whether a function that gets its engine from ``definition`` disposes of one."""
+def disposes(
+    program: Program, definition: Definition, ends: tuple[str, ...] = (".dispose",)
+) -> bool:
+    """Whether a function that gets its object from ``definition`` puts an end to one."""
     for user in users(program, definition):
         facts = program.facts(user.path) if user is not None else None
         if (
             user is not None
             and facts is not None
-            and any(c.scope == user.name and c.text.endswith(".dispose") for c in facts.calls)
+            and any(c.scope == user.name and c.text.endswith(ends) for c in facts.calls)
         ):
             return True
     return False

@@ -1,6 +1,6 @@
-"""Turn functions that make engines into users of one cached engine.
+"""Turn functions that make an object (an engine, a client) into users of a cached one.
 
-A function that does nothing but make the engine is cached itself; elsewhere the call moves into a
+A function that does nothing but make the object is cached itself; elsewhere the call moves into a
 cached function of its own, just above.
 """
 
@@ -13,7 +13,7 @@ import libcst as cst
 
 from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.codemods.imports import ensure_import
-from mega_optimizer.codemods.python import replace_calls, with_keyword
+from mega_optimizer.codemods.python import replace_calls
 from mega_optimizer.repository.place import Place
 
 if TYPE_CHECKING:
@@ -21,20 +21,31 @@ if TYPE_CHECKING:
 
     from mega_optimizer.repository.python import Call, PythonFacts, Value
 
-HELPERS = ("_engine", "_shared_engine", "_get_engine")
-PRE_PING = ("pool_pre_ping", "pool_recycle")
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is shared. ``helpers`` are names for the cached function, the best first.
+
+    ``finished`` gives the call its last touch; ``type_of`` says which class (module, name) a call
+    makes, for the annotation of the cached function.
+    """
+
+    noun: str
+    helpers: tuple[str, ...]
+    type_of: Callable[[Call], tuple[str, str]]
+    finished: Callable[[cst.Call], cst.Call] = lambda call: call
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The tree with the engine shared, and the first call that it shares."""
+    """The tree with the object shared, and the first call that shares it."""
 
     tree: cst.Module
     first: Call
 
 
-def share_engines(
-    tree: cst.Module, facts: PythonFacts, calls: list[Call]
+def share(
+    tree: cst.Module, facts: PythonFacts, calls: list[Call], kind: Kind
 ) -> tuple[Shared | None, list[Skip]]:
     """Rewrite the functions around ``calls``; what cannot be moved is skipped."""
     skips: list[Skip] = []
@@ -46,7 +57,9 @@ def share_engines(
             continue
         objection = _cannot_move(tree, facts, call)
         if objection is None and moved and call.value != moved[0].value:
-            objection = Skip(_place(facts, call), "several-engines", "makes another engine")
+            objection = Skip(
+                _place(facts, call), f"several-{kind.noun}s", f"makes another {kind.noun}"
+            )
         if objection is None:
             moved.append(call)
         else:
@@ -57,7 +70,7 @@ def share_engines(
     first = min(done, key=lambda call: call.line)
     start = min(_function_line(facts, call) for call in done)
     cached = ensure_import(tree, facts, "functools", "lru_cache", start)
-    helper = next((name for name in HELPERS if name not in facts.bound_names), None)
+    helper = next((name for name in kind.helpers if name not in facts.bound_names), None)
     if isinstance(cached, Skip):
         return None, [*skips, cached]
     if moved and helper is None:
@@ -65,10 +78,10 @@ def share_engines(
     result, decorator_name = cached
     annotation = None
     if moved:
-        result, annotation = _with_engine_type(result, facts, moved[0], start)
+        result, annotation = _with_type(result, facts, moved[0], start, kind)
     decorator = cst.Decorator(_call(decorator_name, maxsize="1"))
     replaced: dict[Call, Callable[[cst.Call], cst.BaseExpression]] = {
-        call: _with_pre_ping for call in factories
+        call: kind.finished for call in factories
     }
     bodies: list[cst.Call] = []
 
@@ -84,7 +97,8 @@ def share_engines(
     for call in factories:
         changed = _decorated(changed, call.scope, decorator)
     if moved:
-        definition = _helper(cast("str", helper), bodies[0], decorator, annotation)
+        body = kind.finished(bodies[0])
+        definition = _helper(cast("str", helper), body, decorator, annotation)
         changed = _inserted_above(changed, {_root(call) for call in moved}, definition)
     return Shared(changed, first), skips
 
@@ -109,15 +123,8 @@ def _call(name: str, **arguments: str) -> cst.Call:
     return cast("cst.Call", cst.parse_expression(f"{name}({text})"))
 
 
-def _with_pre_ping(call: cst.Call) -> cst.Call:
-    given = {arg.keyword.value for arg in call.args if arg.keyword}
-    if not given.isdisjoint(PRE_PING):
-        return call
-    return with_keyword(call, PRE_PING[0], cst.Name("True"), column=len("    return ") + 1)
-
-
 def _is_factory(tree: cst.Module, facts: PythonFacts, call: Call) -> bool:
-    """Whether the function does nothing but make the engine and return it."""
+    """Whether the function does nothing but make the object and return it."""
     function = facts.function(call.scope)
     definition = _top_level(tree, call.scope)
     if (
@@ -132,7 +139,7 @@ def _is_factory(tree: cst.Module, facts: PythonFacts, call: Call) -> bool:
     ):
         return False
     returned = function.returns[0]
-    engine = next(
+    variable = next(
         (
             each.target
             for each in facts.assignments
@@ -140,7 +147,7 @@ def _is_factory(tree: cst.Module, facts: PythonFacts, call: Call) -> bool:
         ),
         None,
     )
-    return returned == call.value or (returned is not None and returned.text == engine)
+    return returned == call.value or (returned is not None and returned.text == variable)
 
 
 def _is_plain(statement: cst.BaseStatement | cst.BaseSmallStatement) -> bool:
@@ -198,32 +205,34 @@ def _helper(
     name: str, call: cst.Call, decorator: cst.Decorator, annotation: str | None
 ) -> cst.FunctionDef:
     blank = cst.EmptyLine(indent=False)
-    returned = cst.Return(_with_pre_ping(call))
+    returned = cst.Return(call)
     return cst.FunctionDef(
         name=cst.Name(name),
         params=cst.Parameters(),
         body=cst.IndentedBlock([cst.SimpleStatementLine([returned])]),
         decorators=[decorator],
-        returns=cst.Annotation(cst.Name(annotation)) if annotation else None,
+        returns=cst.Annotation(cst.parse_expression(annotation)) if annotation else None,
         leading_lines=[blank, blank],
     )
 
 
-def _with_engine_type(
-    tree: cst.Module, facts: PythonFacts, made: Call, before: int
+def _with_type(
+    tree: cst.Module, facts: PythonFacts, made: Call, before: int, kind: Kind
 ) -> tuple[cst.Module, str | None]:
-    """Return the tree and the name of the engine's type, where the code around is annotated."""
+    """Return the tree and the name of the object's type, where the code around is annotated."""
     function = facts.function(made.scope)
     if function is None or function.annotation is None:
         return tree, None
-    is_async = made.text.endswith("create_async_engine")
-    kind = "AsyncEngine" if is_async else "Engine"
+    module, name = kind.type_of(made)
+    root = module.partition(".")[0]
     for each in facts.imports:
-        known = each.target.startswith("sqlalchemy.") and each.target.endswith(f".{kind}")
+        known = each.target.startswith(f"{root}.") and each.target.endswith(f".{name}")
         if known and facts.bindings.get(each.bound) == each.target:
             return tree, each.bound
-    module = "sqlalchemy.ext.asyncio" if is_async else "sqlalchemy.engine"
-    added = ensure_import(tree, facts, module, kind, before)
+    whole = next((b for b, target in facts.bindings.items() if target == module), None)
+    if whole is not None:
+        return tree, f"{whole}.{name}"
+    added = ensure_import(tree, facts, module, name, before)
     return (tree, None) if isinstance(added, Skip) else added
 
 
