@@ -1,4 +1,7 @@
-"""The services of the sample repository keep passing their own tests after the rewrite."""
+"""The services of the sample repository keep passing their own tests after the rewrite.
+
+Where a service's tests can use a real PostgreSQL or Redis, they do.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from uv import find_uv_bin
 
 from mega_optimizer.engine.resolve import child_environment
+from tests.services.postgres import postgresql
+from tests.services.redis import redis_server
 
 SAMPLE = Path(__file__).resolve().parent.parent / "fixtures" / "sample_repo"
 SERVICES = sorted(path.name for path in (SAMPLE / "services").iterdir())
@@ -59,9 +65,15 @@ def after(tmp_path_factory: pytest.TempPathFactory, level: str) -> Path:
     return copy
 
 
-def results(service: Path, folder: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, str]]:
+    with postgresql() as database, redis_server() as redis:
+        yield {"TEST_DATABASE_URL": database.url, "TEST_REDIS_URL": redis.url}
+
+
+def results(service: Path, folder: Path, servers: dict[str, str]) -> dict[str, str]:
     """Install what ``service`` declares, run its tests, and return test id → outcome."""
-    environment = dict(child_environment(os.environ))
+    environment = dict(child_environment(os.environ)) | servers
     python = folder / "venv" / "bin" / "python"
     uv = find_uv_bin()
     run(uv, "venv", "--quiet", "--python", sys.executable, folder / "venv", folder=service)
@@ -93,14 +105,14 @@ def results(service: Path, folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_own_tests_give_the_same_results(
-    before: Path, after: Path, service: str, tmp_path: Path
+    before: Path, after: Path, servers: dict[str, str], service: str, tmp_path: Path
 ) -> None:
     for name in ("before", "after"):
         (tmp_path / name).mkdir()
-    expected = results(before / "services" / service, tmp_path / "before")
+    expected = results(before / "services" / service, tmp_path / "before", servers)
     assert expected
     assert "passed" in expected.values()
-    assert results(after / "services" / service, tmp_path / "after") == expected
+    assert results(after / "services" / service, tmp_path / "after", servers) == expected
 
 
 def test_every_service_is_rewritten(after: Path) -> None:
