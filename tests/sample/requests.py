@@ -31,6 +31,7 @@ def _request(method: str, path: str, json: object = None) -> Sent:
 
 
 _TRANSACTION = {"amount": 120.5, "currency": "EUR", "country": "DE", "merchant": "books"}
+_EMAIL = {"to": "ada@acme.com", "template": "welcome", "values": {"name": "Ada"}}
 _SERIES = {
     "symbol": "btc",
     "prices": [100.0 + (7 * n) % 11 for n in range(40)],
@@ -70,6 +71,24 @@ RECORDED = (
         "fraud-detection",
         _request("POST", "/score/batch", [{"account_id": f"a{n}", **_TRANSACTION} for n in "123"]),
     ),
+    ("fraud-detection", _request("GET", "/transactions?account_id=a1")),
+    ("auto-scaler", _request("GET", "/health")),
+    ("auto-scaler", _request("PUT", "/policies/gateway", {"max_replicas": 6, "target_cpu": 0.5})),
+    ("auto-scaler", _request("GET", "/policies")),
+    ("auto-scaler", _request("GET", "/policies/gateway")),
+    ("auto-scaler", _request("GET", "/nodes")),
+    ("auto-scaler", _request("GET", "/services/gateway/usage")),
+    ("auto-scaler", _request("POST", "/services/gateway/scale", {"replicas": 3})),
+    ("auto-scaler", _request("POST", "/services/flaky/scale", {"replicas": 3})),
+    ("auto-scaler", _request("POST", "/decisions/run")),
+    ("auto-scaler", _request("GET", "/decisions")),
+    ("notification", _request("GET", "/health")),
+    ("notification", _request("GET", "/templates")),
+    ("notification", _request("POST", "/notifications/email", _EMAIL)),
+    ("notification", _request("POST", "/notifications/email", {**_EMAIL, "template": "none"})),
+    ("notification", _request("POST", "/notifications/broadcast", {**_EMAIL, "to": ["a@b.co"]})),
+    ("notification", _request("GET", "/notifications/stats")),
+    ("notification", _request("GET", "/notifications/0")),
 )
 
 

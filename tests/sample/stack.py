@@ -23,12 +23,14 @@ from mega_optimizer.engine.resolve import child_environment
 from mega_optimizer.repository.dockerfile import parse_dockerfile, shipping_stage
 from mega_optimizer.repository.launch.container import start_instructions
 from mega_optimizer.repository.place import Problem
+from tests.services.postgres import PostgreSQL
 from tests.services.programs import free_port, require
 
 START_UP = 120  # seconds; a loaded machine takes a few
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}")
-# What the scheme of a compose file's URL says is reached at the server of a test.
-_STORES = {"postgres": "postgresql", "postgresql": "postgresql", "redis": "redis", "cache": "redis"}
+_ADDRESS = re.compile(r"//((?:[^@/]*@)?)([\w-]+):\d+")
+# No round of the auto-scaler while requests are compared.
+_SETTINGS = {"PYTHONDONTWRITEBYTECODE": "1", "DECISION_INTERVAL": "3600"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,11 @@ def folders(checkout: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def running(checkout: Path, stores: Mapping[str, str], logs: Path) -> Iterator[dict[str, Running]]:
+def running(checkout: Path, hosts: Mapping[str, int], logs: Path) -> Iterator[dict[str, Running]]:
     """Run all services of ``checkout``.
 
-    ``stores`` maps ``postgresql`` and ``redis`` to ``host:port/database`` of real servers. Output
-    and virtual environments go to ``logs``.
+    ``hosts`` maps the other hosts that the compose file names to ports of the loopback interface.
+    Output and virtual environments go to ``logs``.
     """
     built = folders(checkout)
     ports = {name: free_port() for name in built}
@@ -72,7 +74,7 @@ def running(checkout: Path, stores: Mapping[str, str], logs: Path) -> Iterator[d
     with ExitStack() as stack:
         services = {}
         for name, folder in built.items():
-            environment = _environment(compose(checkout)[name], ports, stores)
+            environment = _environment(compose(checkout)[name], {**hosts, **ports})
             bin_folder = _installed(folder, logs / f"{name}.venv")
             environment["PATH"] = f"{bin_folder}:{os.environ['PATH']}"
             _build(folder, environment)
@@ -84,9 +86,7 @@ def running(checkout: Path, stores: Mapping[str, str], logs: Path) -> Iterator[d
         yield services
 
 
-def _environment(
-    about: Mapping[str, object], ports: Mapping[str, int], stores: Mapping[str, str]
-) -> dict[str, str]:
+def _environment(about: Mapping[str, object], hosts: Mapping[str, int]) -> dict[str, str]:
     given = about.get("environment") or {}
     pairs = (
         [str(each).partition("=")[::2] for each in given]
@@ -96,18 +96,16 @@ def _environment(
     environment = dict(child_environment(os.environ))
     for key, value in pairs:
         text = _VARIABLE.sub(lambda found: found[2] or "", value)
-        environment[key] = _reachable(text, ports, stores)
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    return environment
+        environment[key] = _ADDRESS.sub(lambda found: _local(found, hosts), text)
+        if text in hosts:
+            environment[key] = "127.0.0.1"
+            environment[key.replace("HOST", "PORT")] = str(hosts[text])
+    return {**environment, **_SETTINGS}
 
 
-def _reachable(text: str, ports: Mapping[str, int], stores: Mapping[str, str]) -> str:
-    """Return an URL of compose's network as one of the loopback interface."""
-    for name, port in ports.items():
-        text = re.sub(rf"//{name}:\d+", f"//127.0.0.1:{port}", text)
-    for host, kind in _STORES.items():
-        text = re.sub(rf"//(?:[^@/]*@)?{host}:\d+/\w+", f"//{stores[kind]}", text)
-    return text
+def _local(address: re.Match[str], hosts: Mapping[str, int]) -> str:
+    """Return an address of compose's network as one of the loopback interface."""
+    return f"//{address[1]}127.0.0.1:{hosts[address[2]]}"
 
 
 def _installed(folder: Path, environment: Path) -> Path:
@@ -202,12 +200,11 @@ def _accepts(host: str, port: int) -> bool:
         return False
 
 
-@contextmanager
-def database(url: str, name: str, checkout: Path) -> Iterator[str]:
-    """Make a database at the PostgreSQL server ``url``, with what compose has it begin with."""
+def fill_database(server: PostgreSQL, checkout: Path) -> None:
+    """Make the database that the compose file names, its user and its first tables."""
     (client,) = require("psql")
-    subprocess.run([client, url, "-qc", f'CREATE DATABASE "{name}"'], check=True)
-    own = f"{url.rpartition('/')[0]}/{name}"
+    for statement in ("CREATE ROLE acme SUPERUSER LOGIN", "CREATE DATABASE acme OWNER acme"):
+        subprocess.run([client, server.url, "-qc", statement], check=True)
+    url = f"postgresql://acme@127.0.0.1:{server.port}/acme"
     for script in sorted(checkout.glob("services/*/schema.sql")):
-        subprocess.run([client, own, "-q", "-f", script], check=True, capture_output=True)
-    yield own.partition("://")[2]
+        subprocess.run([client, url, "-q", "-f", script], check=True, capture_output=True)

@@ -18,8 +18,10 @@ import pytest
 
 from mega_optimizer.rules import load_rules
 from tests.sample.requests import RECORDED, Sent, generated
-from tests.sample.stack import Running, database, running
+from tests.sample.stack import Running, fill_database, running
+from tests.sample.upstream import upstream
 from tests.services.postgres import postgresql
+from tests.services.programs import free_port
 from tests.services.redis import redis_server
 from tests.test_sample_repository import copy_of_the_sample, optimize
 
@@ -27,7 +29,7 @@ from tests.test_sample_repository import copy_of_the_sample, optimize
 LEFT_OUT = [rule.id for rule in load_rules() if rule.category in ("cache", "queue")]
 # Differs from one answer to the next of the same server.
 VOLATILE_KEYS = frozenset({"latency_ms"})
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?")
+VOLATILE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?|\b[0-9a-f]{32}\b")
 HEADERS = ("content-type", "location", "allow", "cache-control", "content-encoding", "vary")
 
 Stacks = tuple[dict[str, Running], dict[str, Running]]
@@ -47,16 +49,20 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
     after = copy_of_the_sample(tmp_path_factory.mktemp("after"))
     optimize(after, "review", *(f"--ignore={rule}" for rule in LEFT_OUT))
     with ExitStack() as stack:
-        server = stack.enter_context(postgresql(max_connections=300))
+        elsewhere = stack.enter_context(upstream())
         started = []
         for name, checkout in (("before", before), ("after", after)):
-            redis = stack.enter_context(redis_server())
-            stores = {
-                "postgresql": stack.enter_context(database(server.url, name, before)),
-                "redis": redis.url.removeprefix("redis://"),
+            server = stack.enter_context(postgresql(max_connections=200))
+            fill_database(server, before)
+            hosts = {
+                "postgres": server.port,
+                "redis": stack.enter_context(redis_server()).port,
+                "mailhog": free_port(),  # nobody listens there
+                "prometheus": elsewhere,
+                "cluster-api": elsewhere,
             }
             logs = tmp_path_factory.mktemp(f"logs-{name}")
-            started.append(stack.enter_context(running(checkout, stores, logs)))
+            started.append(stack.enter_context(running(checkout, hosts, logs)))
         yield started[0], started[1]
 
 
@@ -68,12 +74,14 @@ def ask(client: httpx.Client, service: Running, request: Sent) -> Answer:
     headers = {name: response.headers[name] for name in HEADERS if name in response.headers}
     text = response.text.replace(service.url, "http://service")
     is_json = headers.get("content-type", "").startswith("application/json")
-    body = _without_volatile(json.loads(text)) if is_json and text else TIME.sub("TIME", text)
+    body = (
+        _without_volatile(json.loads(text)) if is_json and text else VOLATILE.sub("volatile", text)
+    )
     return Answer(response.status_code, headers, body)
 
 
 def _without_volatile(value: object) -> object:
-    """Return a JSON value with what depends on the clock replaced; how a time is written stays."""
+    """Return a JSON value without times and random ids; the zone of a time stays."""
     if isinstance(value, dict):
         return {
             key: "volatile" if key in VOLATILE_KEYS else _without_volatile(each)
@@ -81,7 +89,7 @@ def _without_volatile(value: object) -> object:
         }
     if isinstance(value, list):
         return [_without_volatile(each) for each in value]
-    return TIME.sub("TIME", value) if isinstance(value, str) else value
+    return VOLATILE.sub("volatile", value) if isinstance(value, str) else value
 
 
 def differences(stacks: Stacks, requests: list[tuple[str, Sent]]) -> list[str]:
@@ -89,7 +97,8 @@ def differences(stacks: Stacks, requests: list[tuple[str, Sent]]) -> list[str]:
     found = []
     kinds, answered = set(), set()
     before, after = stacks
-    with httpx.Client(timeout=30) as client:
+    # A connection that is kept may be closed by an idle server just as it is used again.
+    with httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0)) as client:
         for name, request in requests:
             old, new = ask(client, before[name], request), ask(client, after[name], request)
             kind = (name, request.method, request.path.count("/"))
