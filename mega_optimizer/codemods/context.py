@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mega_optimizer.repository.files import UnreadableFile
 from mega_optimizer.repository.place import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import libcst as cst
 
     from mega_optimizer.codemods.program import Program
-    from mega_optimizer.repository.dependencies.model import Dependencies
+    from mega_optimizer.repository.dependencies.model import Dependencies, LockedPackage
     from mega_optimizer.repository.dockerfile import Dockerfile
     from mega_optimizer.repository.files import Files
     from mega_optimizer.repository.python import PythonFacts
     from mega_optimizer.repository.service import Service
 
 
+class AsksForWheels(Protocol):
+    """What says which packages an index would give today; the engine's resolver does."""
+
+    def wheels(
+        self,
+        dependencies: Dependencies,
+        *,
+        python: str,
+        platform: str,
+        add: Sequence[str] = (),
+        bounds: Sequence[str] = (),
+    ) -> tuple[Mapping[str, LockedPackage], tuple[str, ...]] | Problem:
+        """Return what would be installed from wheels, and the packages that have none."""
+
+
 class Context:
     """One service, the files of one snapshot, and the parameters of the rule.
+
+    ``index`` answers which packages have wheels, None where no index is to be asked.
 
     What is read of a snapshot is kept in a memo that the contexts of all rules share.
     """
 
     def __init__(
-        self, service: Service, files: Files, parameters: Mapping[str, Any] | None = None
+        self,
+        service: Service,
+        files: Files,
+        parameters: Mapping[str, Any] | None = None,
+        index: AsksForWheels | None = None,
     ) -> None:
         self.service = service
+        self.index = index
         self.files = files
         self.parameters: Mapping[str, Any] = parameters or {}
         self._memo: dict[str, Any] = {}
 
     def with_parameters(self, parameters: Mapping[str, Any]) -> Context:
         """Return the context of another rule on the same service and snapshot."""
-        other = Context(self.service, self.files, parameters)
+        other = Context(self.service, self.files, parameters, self.index)
         other._memo = self._memo
         return other
 

@@ -157,7 +157,9 @@ class _Planner:
             self._contexts_of = self.snapshot
             self._contexts.clear()
         if service.name not in self._contexts:
-            self._contexts[service.name] = Context(service, self.snapshot)
+            self._contexts[service.name] = Context(
+                service, self.snapshot, index=self.options.resolver
+            )
         given = self.options.parameters.get(rule.id, {})
         return self._contexts[service.name].with_parameters(rule.settings(given))
 

@@ -112,18 +112,36 @@ class Resolver:
 
         Problem codes: ``offline``, ``resolver-timeout``, ``no-solution``, ``resolver-failed``.
         """
+        version = python or lowest_python(dependencies.requires_python)
+        answer = self.wheels(dependencies, python=version, platform=platform, add=add)
+        return answer if isinstance(answer, Problem) else answer[0]
+
+    def wheels(
+        self,
+        dependencies: Dependencies,
+        *,
+        python: str,
+        platform: str,
+        add: Sequence[str] = (),
+        bounds: Sequence[str] = (),
+    ) -> tuple[Resolution, tuple[str, ...]] | Problem:
+        """Return what would be installed from wheels, and the names of what has none.
+
+        ``bounds`` are constraints beside those of the project. Problems are those of
+        :meth:`resolve`.
+        """
         wanted = sorted({*requirement_lines(dependencies), *add})
         if not wanted:
-            return {}
-        bounds = sorted({worded(entry) for entry in _by_name(dependencies.constraints)})
-        version = python or lowest_python(dependencies.requires_python)
-        options = ("--python-version", version, "--python-platform", platform)
+            return {}, ()
+        worded_bounds = {worded(entry) for entry in _by_name(dependencies.constraints)}
+        options = ("--python-version", python, "--python-platform", platform)
         excluded: tuple[str, ...] = ()
         deadline = monotonic() + self.limit_s
         while True:
-            answer = self._ask(Question(tuple(wanted), tuple(bounds), excluded, options))
+            limits = tuple(sorted({*worded_bounds, *bounds}))
+            answer = self._ask(Question(tuple(wanted), limits, excluded, options))
             if isinstance(answer, str):
-                return read_pylock(answer)
+                return read_pylock(answer), excluded
             unbuildable = set(UNBUILDABLE.findall(answer.message)) - set(excluded)
             if not unbuildable or monotonic() > deadline:
                 break
@@ -303,15 +321,23 @@ def read_pylock(text: str) -> Resolution:
         if "version" not in entry:
             continue
         sizes = {
-            wheel.get("name") or wheel.get("url", wheel.get("path", "")).rsplit("/", 1)[-1]: size
+            _wheel_name(wheel): size
             for wheel in entry.get("wheels", ())
             if (size := _wheel_bytes(wheel)) is not None
         }
         marker = Marker(entry["marker"]) if "marker" in entry else None
         name = canonicalize_name(entry["name"])
         version = Version(entry["version"])
-        resolution[name] = LockedPackage(name, version, MappingProxyType(sizes), marker)
+        names = frozenset(map(_wheel_name, entry.get("wheels", ())))
+        resolution[name] = LockedPackage(
+            name, version, MappingProxyType(sizes), marker, wheels=names
+        )
     return MappingProxyType(resolution)
+
+
+def _wheel_name(wheel: Mapping[str, Any]) -> str:
+    address: str = wheel.get("name") or wheel.get("url", wheel.get("path", ""))
+    return address.rsplit("/", 1)[-1]
 
 
 def _wheel_bytes(wheel: Mapping[str, Any]) -> int | None:

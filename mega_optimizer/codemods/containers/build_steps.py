@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from mega_optimizer.codemods.containers.installs import parse_install, tool_of
 from mega_optimizer.repository.installers import (
     installs_apt,
     pip_subcommand,
@@ -17,10 +17,7 @@ from mega_optimizer.repository.installers import (
 from mega_optimizer.repository.wrappers import unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mega_optimizer.repository.dockerfile import Instruction
-    from mega_optimizer.repository.service import Word
     from mega_optimizer.repository.shell import Command
 
 Kind = Literal[
@@ -34,6 +31,7 @@ Kind = Literal[
     "install",
     "tool",
     "upgrade-pip",
+    "environment",
     "inspect",
     "uncache",
     "accounts",
@@ -74,29 +72,18 @@ _NOT_PROJECT_MODULES = frozenset(
 _OTHER_INSTALLERS = frozenset(
     {"conda", "mamba", "micromamba", "pdm", "pipenv", "pipx", "poetry", "rye", "hatch"}
 )
-# pip's options (pip 26, `pip install --help`) that mean the same in a virtual environment.
-_PLAIN_OPTIONS = frozenset(
+# What installs packages, and is of no use to what runs.
+_TOOLS = frozenset(
     {
-        "--break-system-packages", "--compile", "--debug", "--disable-pip-version-check",
-        "--force-reinstall", "--ignore-installed", "--isolated", "--no-cache", "--no-cache-dir",
-        "--no-deps", "--no-input", "--no-python-version-warning", "--no-warn-script-location",
-        "--pre", "--prefer-binary", "--quiet", "--require-hashes", "--upgrade", "--use-pep517",
-        "--verbose", "-I", "-U", "-q", "-qq", "-qqq", "-v", "-vv", "-vvv", "--no-dependencies",
-        "--system", "--no-progress",
+        "pip",
+        "pipenv",
+        "poetry",
+        "poetry-core",
+        "poetry-dynamic-versioning",
+        "poetry-plugin-export",
+        "uv",
     }
-)  # fmt: skip
-_VALUE_OPTIONS = frozenset(
-    {
-        "--default-timeout", "--exists-action", "--extra-index-url", "--index-strategy",
-        "--index-url", "--only-binary", "--progress-bar", "--retries", "--root-user-action",
-        "--timeout", "--trusted-host", "--upgrade-strategy", "--use-deprecated", "--use-feature",
-        "--find-links", "-f", "-i",
-    }
-)  # fmt: skip
-_FILE_OPTIONS: Mapping[str, str] = MappingProxyType(
-    {"-r": "-r", "--requirement": "-r", "-c": "-c", "--constraint": "-c"}
 )
-_URL = re.compile(r"(?:[\w.+-]+\s*@\s*)?(?:git\+|hg\+|svn\+)?(?:https?|ssh|ftp)://")
 _SEPARATOR = re.compile(
     rb"[ \t]*(?:(?:&&|;)[ \t]*)?(?:[A-Za-z_]\w*=(?:\"[^\"]*\"|'[^']*'|[^\s;&|\"'<>]*)[ \t]+)*"
 )
@@ -104,20 +91,6 @@ _ASSIGNMENTS = re.compile(
     rb"(?:[A-Za-z_]\w*=(?:\"[^\"]*\"|'[^']*'|[^\s;&|\"'<>]*)(?:[ \t]|\\\r?\n)+)*$"
 )
 _BETWEEN_LINES = re.compile(rb"[\\`][ \t]*\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Install:
-    """What one ``pip install`` or ``uv pip install`` names, as it words it.
-
-    ``files`` are requirements and constraints, ``projects`` local folders and wheels,
-    ``requirements`` what comes from an index or a URL.
-    """
-
-    files: tuple[str, ...] = ()
-    projects: tuple[str, ...] = ()
-    requirements: tuple[str, ...] = ()
-    uses_uv: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +124,10 @@ def kind_of(command: Command) -> Kind:
         return "uncache"
     if pip_words(command) is not None:
         return _pip_kind(command)
-    if program == "uv":
-        return "install" if texts[1:3] == ["pip", "install"] else "unknown"
+    if _makes_environment(program, texts):
+        return "environment"
+    if program in ("uv", "poetry", "pipenv"):
+        return _manager_kind(command, texts)
     if program in _NEUTRAL:
         return "neutral"
     if program in _ACCOUNTS:
@@ -163,6 +138,28 @@ def kind_of(command: Command) -> Kind:
         return "project"
     if _PYTHON.fullmatch(program) and "/" not in texts[0]:
         return "project" if _runs_project_code(texts[1:]) else "unknown"
+    return "unknown"
+
+
+def _makes_environment(program: str, texts: list[str]) -> bool:
+    """Whether a virtual environment is made, or entered."""
+    if program in (".", "source"):
+        return len(texts) == 2 and texts[1].endswith("/bin/activate")
+    if _PYTHON.fullmatch(program):
+        joined = "".join(texts[1:3])
+        return joined.startswith(("-mvenv", "-mvirtualenv"))
+    return program == "virtualenv" or (program == "uv" and texts[1:2] == ["venv"])
+
+
+def _manager_kind(command: Command, texts: list[str]) -> Kind:
+    """Return what uv, poetry or pipenv does."""
+    if tool_of(command) is not None:
+        return "install"
+    verb = next((text for text in texts[1:] if not text.startswith("-")), "")
+    if verb == "cache":
+        return "uncache"
+    if (texts[0], verb) == ("poetry", "config") or verb in ("", "self"):
+        return "tool"
     return "unknown"
 
 
@@ -212,9 +209,11 @@ def _pip_kind(command: Command) -> Kind:
     if isinstance(install, str) or install.files or install.projects:
         return "install"
     names = {re.split(r"[<>=!~\[;]", name, maxsplit=1)[0] for name in install.requirements}
-    if names == {"uv"}:
+    if names == {"pip"}:
+        return "upgrade-pip"
+    if names <= _TOOLS:
         return "tool"
-    return "upgrade-pip" if names == {"pip"} else "install"
+    return "install"
 
 
 def _runs_project_code(arguments: list[str]) -> bool:
@@ -228,51 +227,6 @@ def _runs_project_code(arguments: list[str]) -> bool:
         if not text.startswith("-"):
             return posixpath.basename(text) != "setup.py" and "$" not in text
     return False
-
-
-def install_words(command: Command) -> tuple[Word, ...]:
-    """Return the words behind ``install`` of ``pip install`` or ``uv pip install``."""
-    subcommand = pip_subcommand(command)
-    if subcommand is not None:
-        words = pip_words(command) or ()
-        return words[words.index(subcommand) + 1 :]
-    words, _ = unwrapped(command.words)
-    return words[3:]
-
-
-def parse_install(command: Command) -> Install | str:
-    """Return what ``command`` installs, or the word that may mean something else elsewhere."""
-    words = [word.text for word in install_words(command)]
-    found: dict[str, list[str]] = {"-r": [], "project": [], "name": []}
-    position = 0
-    while position < len(words):
-        text = words[position]
-        position += 1
-        option, equals, value = text.partition("=")
-        short = text[:2]
-        if text.startswith("--") or text in _PLAIN_OPTIONS or short in ("-r", "-c", "-i", "-f"):
-            if not text.startswith("--") and len(text) > 2 and short in ("-r", "-c"):
-                found["-r"].append(text[2:].removeprefix("="))
-            elif option in _FILE_OPTIONS or option in _VALUE_OPTIONS:
-                if not equals:
-                    value = words[position] if position < len(words) else ""
-                    position += 1
-                if option in _FILE_OPTIONS:
-                    found["-r"].append(value)
-                if option in ("-f", "--find-links") and "://" not in value:
-                    return option
-            elif option not in _PLAIN_OPTIONS:
-                return text
-        elif text.startswith("-"):
-            return text
-        elif _URL.match(text):
-            found["name"].append(text)
-        elif "/" in text or text.startswith(".") or text.endswith((".whl", ".tar.gz", ".zip")):
-            found["project"].append(re.sub(r"\[[\w, .-]*\]$", "", text))
-        else:
-            found["name"].append(text)
-    uses_uv = pip_subcommand(command) is None
-    return Install(tuple(found["-r"]), tuple(found["project"]), tuple(found["name"]), uses_uv)
 
 
 def pieces(

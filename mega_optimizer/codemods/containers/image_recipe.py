@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.build_steps import (
     BUILDING,
-    Install,
     Piece,
     kind_of,
-    parse_install,
     pieces,
 )
+from mega_optimizer.codemods.containers.installs import Install, parse_install
 from mega_optimizer.codemods.containers.system_packages import is_for_building, package_name
 from mega_optimizer.repository.dockerfile import copies, environment_at, shell_at
 from mega_optimizer.repository.dockerfile.expand import expand
+from mega_optimizer.repository.dockerfile.stages import lineage
 from mega_optimizer.repository.dockerignore import (
     context_files,
     ignore_file,
@@ -161,6 +161,30 @@ def read_recipe(context: Context, dockerfile: Dockerfile, stage: Stage, content:
     recipe = Recipe(dockerfile.path, content, dockerfile, stage, tuple(runs), ())
     transfers = tuple(_transfers(context, recipe))
     return Recipe(dockerfile.path, content, dockerfile, stage, tuple(runs), transfers)
+
+
+def flattened(dockerfile: Dockerfile, stage: Stage) -> Stage:
+    """Return ``stage`` as if it held all that it stands on: one stage on one image."""
+    parts = lineage(dockerfile, stage)
+    instructions = tuple(instruction for part in parts for instruction in part.instructions)
+    return replace(parts[0], instructions=instructions)
+
+
+def named_packages(recipe: Recipe) -> frozenset[str]:
+    """Return the Debian packages that the stage installs by name."""
+    return frozenset(
+        package_name(word.text)
+        for run in recipe.runs
+        for command in run.of_kind("apt-install")
+        for word in apt_packages(command)
+    )
+
+
+def is_started(context: Context, stage: Stage) -> bool:
+    """Whether anything says what the image runs; else others may be built on it."""
+    return bool(context.service.launch) or any(
+        instruction.keyword in ("CMD", "ENTRYPOINT") for instruction in stage.instructions
+    )
 
 
 def _transfers(context: Context, recipe: Recipe) -> Iterator[Transfer]:

@@ -103,12 +103,16 @@ def _unknown_steps(recipe: Recipe, run: Run) -> Iterator[Skip]:
     if _OWN_ENVIRONMENT.search(text):
         reason = "the image makes a virtual environment of its own"
         yield _skip(recipe, run.instruction, "own-environment", reason)
-    for command in run.of_kind("unknown"):
+    for command in run.of_kind("unknown", "environment", "install"):
         if is_other_installer(command):
             reason = f"{_name(command)} installs the packages"
             yield _skip(recipe, run.instruction, "installer", reason)
-        reason = f"it is not known what {_name(command)} needs and leaves behind"
-        yield _skip(recipe, run.instruction, "unknown-build-step", reason)
+        if command in run.of_kind("environment"):
+            reason = "the image makes a virtual environment of its own"
+            yield _skip(recipe, run.instruction, "own-environment", reason)
+        if command in run.of_kind("unknown"):
+            reason = f"it is not known what {_name(command)} needs and leaves behind"
+            yield _skip(recipe, run.instruction, "unknown-build-step", reason)
 
 
 def _name(command: Command) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from mega_optimizer.codemods.containers.build_steps import APT, BUILDING, RUNNING, install_words
+from mega_optimizer.codemods.containers.build_steps import APT, BUILDING, RUNNING
 from mega_optimizer.codemods.containers.image_recipe import apt_packages
+from mega_optimizer.codemods.containers.installs import install_words
 from mega_optimizer.codemods.containers.system_packages import (
     is_for_building,
     is_for_running,

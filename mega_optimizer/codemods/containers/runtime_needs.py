@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.containers.service_commands import Started
     from mega_optimizer.codemods.context import Context
 
+# What only matters where packages come to stand somewhere else.
+_ABOUT_THE_PLACE = frozenset({"interpreter-path", "own-environment", "path-reset"})
 _MISLEADING = ("PATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
@@ -43,17 +45,20 @@ def runtime_needs(
     installed: frozenset[str],
     *,
     was_full: bool,
+    moved: bool = True,
 ) -> tuple[str, ...] | Skip:
     """Return the Debian packages to install in the runtime stage, or why they are not known.
 
     ``packages`` are the Python packages with their extras, ``installed`` the Debian packages that
-    the runtime stage installs anyway; ``was_full`` says that the image was a full one.
+    the runtime stage installs anyway; ``was_full`` says that the image was a full one, ``moved``
+    that the Python packages come to stand somewhere else.
     """
     needed: dict[str, None] = {}
     for need in _needs(context, recipe, packages, installed, was_full):
-        if isinstance(need, Skip):
+        if isinstance(need, str):
+            needed[need] = None
+        elif moved or need.code not in _ABOUT_THE_PLACE:
             return need
-        needed[need] = None
     return tuple(name for name in needed if name not in installed)
 
 

@@ -82,7 +82,15 @@ def read_uv_lock(path: str, content: bytes) -> UvLock | Problem:
         requires.setdefault(name, set()).update(filter(None, drawn))
         version = _version(entry.get("version"))
         if version is not None and "registry" in source:
-            locked = LockedPackage(name, version, _wheel_bytes(entry), _marker(entry), place)
+            locked = LockedPackage(
+                name,
+                version,
+                _wheel_bytes(entry),
+                _marker(entry),
+                place,
+                wheels=_wheels(entry.get("wheels")),
+                lists_wheels=True,
+            )
             packages[name] = (*packages.get(name, ()), locked)
     frozen = {name: frozenset(drawn) for name, drawn in requires.items()}
     return UvLock(packages, frozen, members, frozenset(sources))
@@ -99,7 +107,8 @@ def read_group_lock(path: str, content: bytes) -> Locked | Problem:
         groups = entry.get("groups", [entry.get("category", "main")])
         if isinstance(groups, list) and MAIN_GROUPS.isdisjoint(map(str, groups)):
             continue
-        _add(locked, entry.get("name"), entry.get("version"), place, _marker(entry))
+        files = entry.get("files")
+        _add(locked, entry.get("name"), entry.get("version"), place, _marker(entry), files)
     return locked
 
 
@@ -138,13 +147,27 @@ def _packages(
         yield entry, Place(path, line)
 
 
-def _add(locked: Locked, name: object, text: object, place: Place, marker: Marker | None) -> None:
+def _add(
+    locked: Locked,
+    name: object,
+    text: object,
+    place: Place,
+    marker: Marker | None,
+    files: object = None,
+) -> None:
     from packaging.utils import canonicalize_name
 
     version = _version(text)
     if isinstance(name, str) and version is not None:
         key = canonicalize_name(name)
-        package = LockedPackage(key, version, marker=marker, place=place)
+        package = LockedPackage(
+            key,
+            version,
+            marker=marker,
+            place=place,
+            wheels=_wheels(files),
+            lists_wheels=isinstance(files, list),
+        )
         locked[key] = (*locked.get(key, ()), package)
 
 
@@ -178,6 +201,15 @@ def _wheel_bytes(entry: dict[str, Any]) -> Mapping[str, int]:
         if isinstance(address, str) and isinstance(size, int):
             sizes[address.rsplit("/", 1)[-1]] = size
     return MappingProxyType(sizes)
+
+
+def _wheels(files: object) -> frozenset[str]:
+    """Return the names of the wheels among the files of a package."""
+    names = (
+        str(entry.get("file") or entry.get("url") or entry.get("path") or "").rsplit("/", 1)[-1]
+        for entry in _tables(files)
+    )
+    return frozenset(name for name in names if name.endswith(".whl"))
 
 
 def _tables(value: object) -> list[dict[str, Any]]:

@@ -65,13 +65,19 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class LockedPackage:
-    """A package that a lock file pins; ``wheel_bytes`` maps wheel file names to sizes in bytes."""
+    """A package that a lock file pins.
+
+    ``wheel_bytes`` maps wheel file names to sizes in bytes, as far as the lock has sizes;
+    ``wheels`` are the names of all wheels, ``lists_wheels`` says whether the lock names files.
+    """
 
     name: str
     version: Version
     wheel_bytes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     marker: Marker | None = None
     place: Place | None = None
+    wheels: frozenset[str] = frozenset()
+    lists_wheels: bool = False
 
 
 @dataclass(frozen=True, slots=True)

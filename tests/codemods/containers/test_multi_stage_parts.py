@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mega_optimizer.codemods.containers.build_steps import Install, kind_of, parse_install
+from mega_optimizer.codemods.containers.build_steps import kind_of
+from mega_optimizer.codemods.containers.installs import Install, parse_install
 from mega_optimizer.codemods.containers.python_images import PythonImage, python_image
 from mega_optimizer.codemods.containers.runtime_libraries import libraries_of
 from mega_optimizer.codemods.containers.system_packages import (
@@ -104,7 +105,7 @@ def test_other_bases_have_no_partner(text: str, code: str) -> None:
         ("apt-key add key", "unknown"),
         ("python manage.py collectstatic --noinput", "project"),
         ("python -m nltk.downloader punkt", "project"),
-        ("python -m venv /env", "unknown"),
+        ("python -m venv /env", "environment"),
         ("python setup.py install", "unknown"),
         ("/usr/bin/python3 job.py", "unknown"),
         ("python -c 'import os; os.system(\"make\")'", "unknown"),
@@ -137,7 +138,7 @@ def test_kind_of_a_command(text: str, kind: str) -> None:
             "pip install torch -f https://example.com/torch.html",
             Install((), (), ("torch",)),
         ),
-        ("uv pip install --system flask", Install((), (), ("flask",), uses_uv=True)),
+        ("uv pip install --system flask", Install((), (), ("flask",), tool="uv")),
         ("pip install -e .", "-e"),
         ("pip install --user flask", "--user"),
         ("pip install -t lib flask", "-t"),

@@ -1,0 +1,183 @@
+"""Ship on the slim variant of the official Python image, with the libraries that it lacks.
+
+https://hub.docker.com/_/python ("Image Variants")
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING
+
+from mega_optimizer.codemods.containers.image_recipe import (
+    Recipe,
+    flattened,
+    in_context,
+    is_started,
+    named_packages,
+    read_recipe,
+)
+from mega_optimizer.codemods.containers.installs import parse_install
+from mega_optimizer.codemods.containers.python_images import PythonImage, python_image
+from mega_optimizer.codemods.containers.python_packages import packages_of
+from mega_optimizer.codemods.containers.runtime_needs import runtime_needs
+from mega_optimizer.codemods.containers.slim_obstacles import slim_obstacle
+from mega_optimizer.codemods.containers.smaller_base import against_alpine
+from mega_optimizer.codemods.containers.system_edits import package_edit
+from mega_optimizer.codemods.containers.wheels import target_of, wheel_obstacle
+from mega_optimizer.codemods.finding import Edit, Fix, Outcome, Skip
+from mega_optimizer.repository.dockerfile import copies, shipping_stage
+from mega_optimizer.repository.dockerfile.stages import lineage
+from mega_optimizer.repository.place import Place, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mega_optimizer.codemods.context import Context
+    from mega_optimizer.repository.dockerfile import Dockerfile, Stage
+
+_PYTHON_BASE = re.compile(rb"(?i)^[ \t]*FROM\b.*\bpython\b", re.MULTILINE)
+# They say that there is nothing here to make slim.
+_NOTHING_TO_WIN = frozenset({"alpine-base", "other-base", "base-unknown"})
+
+# What `poetry export` and its like make a requirements file of.
+_EXPORTED = frozenset({"pep621", "poetry", "pdm", "pipfile"})
+
+
+def find(context: Context) -> Iterator[Outcome]:
+    """Yield the fix that ships the slim image, or why the full one stays."""
+    path = context.service.dockerfile
+    content = context.read(path) if path else b""
+    if path is None or not isinstance(content, bytes) or not _PYTHON_BASE.search(content):
+        return
+    dockerfile = context.dockerfile(path)
+    if isinstance(dockerfile, Problem):
+        yield Skip(Place(path, dockerfile.line), dockerfile.code, dockerfile.message)
+        return
+    shipping = shipping_stage(dockerfile, context.service.stage)
+    if shipping is None:
+        return
+    base = lineage(dockerfile, shipping)[0]
+    image = python_image(base)
+    if isinstance(image, tuple):
+        code, reason = image
+        if code not in _NOTHING_TO_WIN and "slim" not in base.base:
+            yield Skip(Place(path, base.origin.line), code, reason)
+        return
+    if not image.slim:
+        yield _outcome(context, dockerfile, base, shipping, image, content)
+
+
+def _outcome(
+    context: Context,
+    dockerfile: Dockerfile,
+    base: Stage,
+    shipping: Stage,
+    image: PythonImage,
+    content: bytes,
+) -> Outcome:
+    place = Place(dockerfile.path, base.origin.line)
+    if not image.is_recent or image.minor is None:
+        reason = f"{image.written} is from before 2022: its slim image is too different"
+        return Skip(place, "python-too-old", reason)
+    # All that stands on the image comes to stand on the slim one, stages for tests included.
+    standing = [stage for stage in dockerfile.stages if base in lineage(dockerfile, stage)]
+    recipes = [
+        read_recipe(context, dockerfile, flattened(dockerfile, stage), content)
+        for stage in standing
+    ]
+    if not is_started(context, recipes[standing.index(shipping)].stage):
+        reason = "nothing says what it runs: other images may be built on it"
+        return Skip(place, "no-command", reason)
+    for recipe in recipes:
+        obstacle = slim_obstacle(context, recipe) or _unknown_manifest(context, recipe)
+        if obstacle:
+            return obstacle
+    recipe = recipes[standing.index(shipping)]
+    every = [
+        read_recipe(context, dockerfile, flattened(dockerfile, stage), content)
+        for stage in dockerfile.stages
+    ]
+    packages = packages_of(context, *every)
+    needed = runtime_needs(
+        context, recipe, packages, named_packages(recipe), was_full=True, moved=False
+    )
+    if isinstance(needed, Skip):
+        return needed
+    if needed and not image.can_install_packages:
+        reason = f"{image.written} stands on a Debian release that may have left the mirrors"
+        return Skip(place, "old-release", reason)
+    if any(map(_installs, recipes)):
+        inline = sorted({text for each in recipes for text in _inline(each)})
+        target = target_of(context, image.minor, "glibc")
+        obstacle = wheel_obstacle(context, inline, target, place)
+        if obstacle:
+            return obstacle
+    start = base.origin.arguments_start
+    edits = [Edit(recipe.path, start, start + len(base.base.encode()), image.runtime.encode())]
+    if needed:
+        edits.append(package_edit(recipe, base, needed))
+    against = against_alpine(packages, recipe)
+    message = f"{image.runtime} holds all that it needs{_with(needed)}; {against}"
+    return Fix(place, message, tuple(edits))
+
+
+def _with(needed: tuple[str, ...]) -> str:
+    return f", with {', '.join(needed)}" if needed else ""
+
+
+def _installs(recipe: Recipe) -> bool:
+    return any("install" in run.kinds for run in recipe.runs)
+
+
+def _inline(recipe: Recipe) -> Iterator[str]:
+    """Yield the requirements that commands name themselves, those of tools included."""
+    for run in recipe.runs:
+        for command in run.of_kind("install", "tool"):
+            install = parse_install(command, in_place=True)
+            if not isinstance(install, str):
+                yield from (text for text in install.requirements if "://" not in text)
+
+
+def _unknown_manifest(context: Context, recipe: Recipe) -> Skip | None:
+    """Return a skip where an install reads a file that is not among the service's manifests."""
+    dependencies = context.dependencies
+    known = {manifest.path for manifest in dependencies.manifests}
+    known |= {entry.place.path for entry in dependencies.constraints}
+    declares = any(each.kind in _EXPORTED for each in dependencies.manifests)
+    for run in recipe.runs:
+        for command in run.of_kind("install"):
+            install = parse_install(command, in_place=True)
+            for name in install.files if not isinstance(install, str) else ():
+                found = _repository_file(context, recipe, run.instruction.start, name)
+                if found is None and declares and _from_another_stage(recipe, name):
+                    continue
+                if found not in known:
+                    place = Place(recipe.path, run.instruction.line)
+                    reason = f"it is not known what {name} asks for"
+                    return Skip(place, "manifest-not-found", reason)
+    return None
+
+
+def _repository_file(context: Context, recipe: Recipe, start: int, name: str) -> str | None:
+    instruction = next(each for each in recipe.stage.instructions if each.start == start)
+    written = recipe.expanded(name, instruction)
+    path = posixpath.normpath(posixpath.join(recipe.folder_at(instruction), written or "?"))
+    for transfer in reversed(recipe.transfers):
+        source = transfer.source_of(path)
+        if source is not None and transfer.instruction.start < start:
+            found = in_context(context, source)
+            if found in context.files:
+                return found
+    return None
+
+
+def _from_another_stage(recipe: Recipe, name: str) -> bool:
+    """Whether another stage makes the file: ``poetry export``, ``uv export`` …."""
+    wanted = posixpath.basename(name)
+    return any(
+        posixpath.basename(source) == wanted
+        for instruction in recipe.stage.instructions
+        if (copy := copies(instruction)) is not None and copy.from_stage is not None
+        for source in copy.sources
+    )
