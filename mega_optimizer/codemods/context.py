@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.dockerfile import Dockerfile
     from mega_optimizer.repository.files import Files
     from mega_optimizer.repository.python import PythonFacts
-    from mega_optimizer.repository.service import Service
+    from mega_optimizer.repository.service import LaunchSite, Service
 
 
 class AsksForWheels(Protocol):
@@ -106,6 +106,15 @@ class Context:
         if "dependencies" not in self._memo:
             self._memo["dependencies"] = read_dependencies(self.files, self.service)
         return cast("Dependencies", self._memo["dependencies"])
+
+    @property
+    def launch(self) -> tuple[LaunchSite, ...]:
+        """The launch sites in this snapshot, with the ranges that their words have in it."""
+        from mega_optimizer.repository.launches import launch_now
+
+        if "launch" not in self._memo:
+            self._memo["launch"] = launch_now(self.files, self.service)
+        return cast("tuple[LaunchSite, ...]", self._memo["launch"])
 
     @property
     def program(self) -> Program:

@@ -7,7 +7,9 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from mega_optimizer.repository.dockerfile import Dockerfile
+from mega_optimizer.repository.compose import compose_services
+from mega_optimizer.repository.dockerfile import Dockerfile, parse_dockerfile, shipping_stage
+from mega_optimizer.repository.kubernetes import kubernetes_workloads
 from mega_optimizer.repository.launch import (
     dockerfile_launch,
     procfile_launch,
@@ -17,22 +19,70 @@ from mega_optimizer.repository.launch import (
 )
 from mega_optimizer.repository.launch.command import SERVERS
 from mega_optimizer.repository.launch.container import start_instructions
-from mega_optimizer.repository.place import Place
+from mega_optimizer.repository.place import Place, Problem
 from mega_optimizer.repository.tree import is_product
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mega_optimizer.repository.compose import ComposeService
+    from mega_optimizer.repository.files import Files
     from mega_optimizer.repository.image import Image
     from mega_optimizer.repository.kubernetes import Container
-    from mega_optimizer.repository.service import LaunchSite, LaunchSource
+    from mega_optimizer.repository.service import (
+        Deployment,
+        LaunchSite,
+        LaunchSource,
+        Service,
+    )
     from mega_optimizer.repository.tree import Tree
     from mega_optimizer.repository.yaml import Node
 
 # One of each occurs in Python code that starts a server; most files end here.
 _SERVERS = (b"uvicorn", b"hypercorn", b"waitress", b"granian", b"aiohttp", b"lask", b"quart")
 _STARTS = (b"run(", b"serve(", b"Granian(", b"run_app(")
+
+
+def launch_now(files: Files, service: Service) -> tuple[LaunchSite, ...]:
+    """Return the launch sites of ``service`` as ``files`` say them, in the order of the scan.
+
+    Rules change files after the scan, and the ranges of its words with them. Calls in Python code
+    are those of the scan.
+    """
+    from mega_optimizer.repository.image import Image
+    from mega_optimizer.repository.tree import Tree
+
+    tree = Tree(files)
+    found: list[LaunchSite] = []
+    content = tree.content(service.dockerfile) if service.dockerfile else None
+    parsed = parse_dockerfile(service.dockerfile or "", content) if content is not None else None
+    if isinstance(parsed, Dockerfile):
+        stage = shipping_stage(parsed, service.stage) or parsed.stages[-1]
+        image = Image(tree, parsed, stage, service.root)
+        found += image_launch(tree, parsed, image)
+        for deployment in service.deployments:
+            found += _deployed_launch(tree, deployment, parsed, image)
+    found += source_launch(tree, service.root, ())
+    found += (site for site in service.launch if site.source == "python")
+    return tuple({(site.place, site.source, site.command): site for site in found}.values())
+
+
+def _deployed_launch(
+    tree: Tree, deployment: Deployment, dockerfile: Dockerfile, image: Image
+) -> Iterator[LaunchSite]:
+    path = deployment.place.path
+    content = tree.content(path) or b""
+    if deployment.kind == "compose":
+        entries = compose_services(path, content)
+        for entry in entries if not isinstance(entries, Problem) else ():
+            if entry.name == deployment.name:
+                yield from compose_launch(tree, entry, dockerfile, image)
+        return
+    workloads = kubernetes_workloads(path, content)
+    for workload in workloads if not isinstance(workloads, Problem) else ():
+        for container in workload.containers:
+            if workload.name == deployment.name and container.image == deployment.image:
+                yield from kubernetes_launch(tree, container, dockerfile, image)
 
 
 def image_launch(tree: Tree, dockerfile: Dockerfile, image: Image) -> tuple[LaunchSite, ...]:
