@@ -5,7 +5,7 @@ DEMO := .demo
 # Where the checkouts of the trial repositories are.
 TREES ?= .trials
 
-.PHONY: demo test check bench bench-images clean
+.PHONY: demo test check bench bench-images bench-serving clean
 
 demo: .venv/demo.stamp
 	@rm -rf $(DEMO) && cp -R fixtures/sample_repo $(DEMO)
@@ -28,6 +28,11 @@ bench: .venv/check.stamp
 # Builds and starts images: needs root and buildah. IMAGES="FOLDER FOLDER:SERVICE" adds checkouts.
 bench-images: .venv/test.stamp
 	$(BIN)/python -m benchmarks.images $(IMAGES) --output docs/benchmarks/images.md
+
+# Starts services before and after each rule: needs wrk, PostgreSQL and Redis. RULES="json serving/uvloop"
+# measures some; the page is written only for all.
+bench-serving: .venv/test.stamp
+	$(BIN)/python -m benchmarks.serving $(RULES) $(if $(RULES),,--output docs/benchmarks/serving.md)
 
 clean:
 	rm -rf .venv .venvs $(DEMO) dist build .mypy_cache .ruff_cache .pytest_cache

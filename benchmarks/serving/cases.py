@@ -1,0 +1,142 @@
+"""The cases, in the order of the table. A rule may have several; a service may serve several."""
+
+from __future__ import annotations
+
+from benchmarks.serving.case import Case, Request, Service
+
+POSTGRES = {"DATABASE_URL": "postgresql://{postgres}", "LOG_LEVEL": "INFO"}
+SERIES = {
+    "symbol": "btc",
+    "prices": [64100.0, 64350.5, 64010.0, 64800.0, 65120.0, 64990.0, 65410.0, 65800.0],
+    "volumes": [1180.0, 1240.5, 1110.0, 1390.0, 1502.0, 1320.0, 1450.0, 1610.0],
+}
+ALERT = {
+    "to": "ann@example.com",
+    "template": "price-alert",
+    "values": {"symbol": "BTC", "price": "70000"},
+}
+TRANSACTION = {
+    "account_id": "acc-1",
+    "amount": 42.5,
+    "currency": "EUR",
+    "country": "DE",
+    "merchant": "bookshop",
+}
+
+GATEWAY = Service(
+    "api-gateway",
+    "/health",
+    port=8000,
+    environment={"PREDICTION_URL": "{upstream}", "ORCHESTRATOR_URL": "{upstream}"},
+)
+CRYPTO = Service(
+    "crypto-prediction",
+    "/health",
+    port=8001,
+    environment=POSTGRES,
+    prepare=("python train.py",),
+)
+ORCHESTRATOR = Service(
+    "orchestrator",
+    "/health",
+    port=8002,
+    environment={"DATABASE_URL": "postgresql+psycopg://{postgres}", "PORT": "{port}"},
+    prepare=("python -m app.prestart",),
+)
+FRAUD = Service(
+    "fraud-detection",
+    "/health",
+    port=8003,
+    environment={**POSTGRES, "PORT": "{port}"},
+    prepare=("python train.py",),
+    schema="services/fraud-detection/schema.sql",
+)
+SCALER = Service(
+    "auto-scaler",
+    "/health",
+    port=8004,
+    environment={
+        "REDIS_URL": "redis://127.0.0.1:{redis_port}/0",
+        "METRICS_URL": "{upstream}",
+        "CLUSTER_URL": "{upstream}",
+        "PORT": "{port}",
+        "DECISION_INTERVAL": "3600",
+    },
+)
+NOTIFICATION = Service(
+    "notification",
+    "/health",
+    port=8005,
+    environment={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": "{redis_port}", "SMTP_PORT": "1"},
+)
+SETTINGS_LOADER = Service(
+    "rules/cache/lru-settings/examples/dependency.txtar",
+    "/info",
+    port=8000,
+    environment={"DATABASE_URL": "postgresql://{postgres}"},
+    command="uvicorn app.main:app --host 0.0.0.0 --port 8000",
+    packages=("uvicorn==0.34.0",),
+)
+SEED_ALERTS = Request("/notifications/email", "POST", ALERT)
+SEED_TASK = Request(
+    "/tasks", "POST", {"name": "retrain", "payload": {"symbol": "BTC", "epochs": 3}}
+)
+
+CASES = (
+    Case(
+        "serving/uvloop",
+        GATEWAY,
+        Request("/api/v1/items/42"),
+        "one small JSON object from memory",
+    ),
+    Case(
+        "serving/gzip-level",
+        NOTIFICATION,
+        Request("/notifications?limit=500", headers={"Accept-Encoding": "gzip"}),
+        "500 notifications, 170 kB of JSON, compressed",
+        seed=(SEED_ALERTS,),
+        seeds=500,
+    ),
+    Case(
+        "json/orjson-response",
+        GATEWAY,
+        Request("/api/v1/items"),
+        "1,000 dicts from an untyped route",
+    ),
+    Case(
+        "json/drop-orjson-response",
+        ORCHESTRATOR,
+        Request("/tasks?limit=200"),
+        "200 rows of PostgreSQL through a response model",
+        given=("database/engine-per-request",),
+        seed=(SEED_TASK,),
+        seeds=200,
+    ),
+    Case(
+        "database/engine-per-request",
+        ORCHESTRATOR,
+        Request("/tasks/1"),
+        "one row of PostgreSQL, psycopg 3",
+        seed=(SEED_TASK,),
+    ),
+    Case(
+        "database/engine-per-request",
+        CRYPTO,
+        Request("/predictions/1"),
+        "one row of PostgreSQL, psycopg2",
+        seed=(Request("/predict", "POST", SERIES),),
+    ),
+    Case(
+        "database/redis-client",
+        NOTIFICATION,
+        Request("/notifications/stats"),
+        "one HGETALL",
+        seed=(SEED_ALERTS,),
+    ),
+    Case(
+        "cache/lru-settings",
+        SETTINGS_LOADER,
+        Request("/info"),
+        "a dependency that loads pydantic-settings",
+    ),
+)

@@ -1,0 +1,116 @@
+"""A service before and after: copies of its repository, the second one rewritten by one rule."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from benchmarks.serving.case import Case
+from mega_optimizer.examples import read_example
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SAMPLE = CHECKOUT / "fixtures" / "sample_repo"
+ENVIRONMENTS = CHECKOUT / ".venvs" / "serving"
+IDENTITY = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two: the service's folder, its interpreter and its launch command."""
+
+    folder: Path
+    binaries: Path
+    command: str
+
+
+def run(*command: str | Path, folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def both_sides(case: Case, folder: Path) -> tuple[Side, Side, str]:
+    """Return the service before and after, and the difference that the rule made."""
+    before, after = folder / "before", folder / "after"
+    write_source(case, before)
+    commit(before)
+    for rule in case.given:
+        optimize(case, before, rule)
+    shutil.copytree(before, after, symlinks=True)
+    optimize(case, after, case.rule)
+    difference = run("git", "show", "--format=", "HEAD", folder=after)
+    sides = [side(case, repository) for repository in (before, after)]
+    return sides[0], sides[1], difference
+
+
+def write_source(case: Case, folder: Path) -> None:
+    if not case.service.source.endswith(".txtar"):
+        shutil.copytree(SAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", "models"))
+        return
+    example = read_example(CHECKOUT / case.service.source)
+    for path, content in example.before.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+
+def commit(repository: Path) -> None:
+    if not (repository / ".git").exists():
+        run("git", "init", "--quiet", folder=repository)
+    run("git", "add", "--all", folder=repository)
+    run("git", *IDENTITY, "commit", "--quiet", "--message", "State", folder=repository)
+
+
+def optimize(case: Case, repository: Path, rule: str) -> None:
+    """Apply ``rule`` to the service and commit; ends the program where it changes nothing."""
+    command = [sys.executable, "-m", "mega_optimizer", "optimize", str(repository)]
+    options = ["--select", rule, "--sizes", "off"]
+    if not case.service.source.endswith(".txtar"):
+        options += ["--service", case.service.source]
+    run(*command, *options, folder=CHECKOUT)
+    if not run("git", "status", "--porcelain", folder=repository):
+        raise SystemExit(f"{rule} changes nothing in {case.service.source}")
+    commit(repository)
+
+
+def side(case: Case, repository: Path) -> Side:
+    name = case.service.source
+    folder = repository if name.endswith(".txtar") else repository / "services" / name
+    command = case.service.command or launch_command(repository, name)
+    return Side(folder, environment(case, folder), command)
+
+
+def launch_command(repository: Path, service: str) -> str:
+    """Return the first launch command that the program itself reads in the service."""
+    options = ["--check", "--format", "json", "--sizes", "off", "--offline"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mega_optimizer", "optimize", repository, *options],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    services = json.loads(done.stdout)["services"]
+    launches = next(each["launch"] for each in services if each["name"] == service)
+    return str(launches[0]["command"])
+
+
+def environment(case: Case, folder: Path) -> Path:
+    """Return the folder of the programs of an environment with what the service declares."""
+    requirements = folder / "requirements.txt"
+    declared = requirements.read_bytes() + "\n".join(case.service.packages).encode()
+    place = ENVIRONMENTS / hashlib.sha256(declared).hexdigest()[:16]
+    if not (place / "complete").exists():
+        uv = find_uv_bin()
+        run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, place, folder=folder)
+        install = [uv, "pip", "install", "--quiet", "--python", str(place / "bin" / "python")]
+        run(*install, "--requirement", requirements, *case.service.packages, folder=folder)
+        (place / "complete").touch()
+    return place / "bin"
