@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.build_steps import BUILDING, is_other_installer
 from mega_optimizer.codemods.containers.image_recipe import apt_packages, mentions
+from mega_optimizer.codemods.containers.pip_configuration import configures_installer
 from mega_optimizer.codemods.containers.system_packages import (
     is_for_building,
     is_system_python,
@@ -47,7 +47,6 @@ _ENVIRONMENT_NAMES = frozenset(
 )  # fmt: skip
 # Their set-up links manual pages. https://bugs.debian.org/863199
 _FAILS_ON_SLIM = re.compile(r"openjdk-|default-j|ca-certificates-java")
-_PIP_CONFIGURATION = ("pip.conf", ".pip", ".netrc", ".pydistutils.cfg", "uv.toml", ".pypirc")
 # Programs that start others with a PATH of their own.
 _RESETS_PATH = re.compile(
     rb"\b(?:crond?|sudo|su|runuser|login|sshd|systemctl|start-stop-daemon)\b(?![./:=-])"
@@ -166,10 +165,7 @@ def _order(recipe: Recipe) -> Iterator[Skip]:
             reason = f"packages are installed after USER {user}, and may belong to that user"
             yield _skip(recipe, instruction, "installs-as-user", reason)
         copy = copies(instruction)
-        names = (
-            [posixpath.basename(path) for path in (*copy.sources, copy.destination)] if copy else []
-        )
-        if any(name in _PIP_CONFIGURATION for name in names):
+        if copy is not None and configures_installer(copy):
             reason = "it configures the installer"
             yield _skip(recipe, instruction, "installer-configuration", reason)
     for run in recipe.runs:
