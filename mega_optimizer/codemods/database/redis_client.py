@@ -15,7 +15,7 @@ from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_consta
 from mega_optimizer.codemods.database.hazards import disposes, forks_after_import, varies
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.program import Definition, Program
-from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request
+from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request, users
 from mega_optimizer.repository.place import Place, Problem
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _local_objection(
         )
     ):
         return Skip(place, "client-kept", "the client is kept beyond the call already")
-    if _opened_by_with(context, facts.path, call) or any(
+    if _opened_by_with(context, program, facts, call) or any(
         each.scope == call.scope and each.text.endswith(CLOSING) for each in facts.calls
     ):
         return Skip(place, "closed", "the client, or its pool, is closed after use")
@@ -180,17 +180,49 @@ def _used_elsewhere(program: Program, facts: PythonFacts, attribute: str, scope:
     )
 
 
-def _opened_by_with(context: Context, path: str, call: Call) -> bool:
-    """Whether a ``with`` statement closes what the call makes."""
+def _opened_by_with(context: Context, program: Program, facts: PythonFacts, call: Call) -> bool:
+    """Whether a ``with`` statement closes the client: in its function, or in one that uses it.
+
+    Leaving the block disconnects the pool, also the connections that other threads are using.
+    """
+    here = Definition(facts.path, call.scope)
+    own_name = call.scope.rpartition(".")[2]
+    places = {here, *(user for user in users(program, here) if user is not None)}
+    for place in places:
+        known = program.facts(place.path)
+        if known is None:
+            continue
+        function = known.function(place.name)
+        names = {each.name for each in function.parameters} if function and place != here else set()
+        names |= {
+            each.target
+            for each in known.assignments
+            if each.scope == place.name
+            and (each.value == call.value or each.value.text.rpartition(".")[2] == own_name)
+        }
+        for entered in _entered(context, place.path):
+            if isinstance(entered, ast.Name) and entered.id in names:
+                return True
+            if not isinstance(entered, ast.Call):
+                continue
+            position = (place.path, entered.lineno, entered.col_offset + 1)
+            if position == (facts.path, call.line, call.column):
+                return True
+            if ast.unparse(entered.func).rpartition(".")[2] == own_name:
+                return True
+    return False
+
+
+def _entered(context: Context, path: str) -> Iterator[ast.expr]:
+    """Yield what the ``with`` statements of a module enter, without ``await``."""
     content = context.read(path)
     if not isinstance(content, bytes):
-        return False
-    return any(
-        (item.context_expr.lineno, item.context_expr.col_offset + 1) == (call.line, call.column)
-        for node in ast.walk(ast.parse(content))
-        if isinstance(node, ast.With | ast.AsyncWith)
-        for item in node.items
-    )
+        return
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.With | ast.AsyncWith):
+            for item in node.items:
+                expression = item.context_expr
+                yield expression.value if isinstance(expression, ast.Await) else expression
 
 
 def _rewrite(context: Context, facts: PythonFacts, calls: list[Call]) -> Iterator[Outcome]:
