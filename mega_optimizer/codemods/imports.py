@@ -53,10 +53,17 @@ class Line(NamedTuple):
 
 
 def ensure_import(
-    tree: cst.Module, facts: PythonFacts, module: str, name: str, before: int
+    tree: cst.Module,
+    facts: PythonFacts,
+    module: str,
+    name: str,
+    before: int,
+    *,
+    beside: Sequence[str] = (),
 ) -> tuple[cst.Module, str] | Skip:
     """Make ``from module import name`` hold at module level, ahead of line ``before``.
 
+    Where the file keeps its imports in several blocks, that of a package in ``beside`` is chosen.
     Returns the tree and the local name (an existing alias is used). Skip codes: ``name-taken``,
     ``conditional-import``, ``star-import``, ``no-place-for-import``.
     """
@@ -78,10 +85,25 @@ def ensure_import(
     merged = _merged(tree, lines, module, name)
     if merged is not None:
         return merged, name
-    inserted = _inserted(tree, lines, module, name)
+    inserted = _inserted(tree, _block_of(lines, beside) or lines, module, name)
     if inserted is None:
         return Skip(place, "no-place-for-import", "no import block to add to")
     return inserted, name
+
+
+def _block_of(lines: list[Line], packages: Sequence[str]) -> list[Line]:
+    """Return the block of imports, without a blank line in it, that imports one of ``packages``."""
+    blocks: list[list[Line]] = []
+    for line in lines:
+        follows = bool(blocks) and blocks[-1][-1].position == line.position - 1
+        if follows and not line.statement.leading_lines:
+            blocks[-1].append(line)
+        else:
+            blocks.append([line])
+    wanted = frozenset(packages)
+    return next(
+        (block for block in blocks if any(x.module.partition(".")[0] in wanted for x in block)), []
+    )
 
 
 def _lines(tree: cst.Module) -> list[Line]:
