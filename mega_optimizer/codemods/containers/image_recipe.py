@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.containers.build_steps import (
     BUILDING,
     Piece,
-    kind_of,
+    kinds_of,
     pieces,
 )
 from mega_optimizer.codemods.containers.installs import Install, parse_install
@@ -29,7 +29,7 @@ from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.shell import commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mega_optimizer.codemods.containers.build_steps import Kind
     from mega_optimizer.codemods.context import Context
@@ -159,7 +159,7 @@ def read_recipe(context: Context, dockerfile: Dockerfile, stage: Stage, content:
     for instruction in stage.instructions:
         if instruction.keyword == "RUN":
             found = commands(instruction, shell_at(dockerfile, stage, instruction))
-            kinds = tuple(map(kind_of, found))
+            kinds = kinds_of(found)
             chain = pieces(content, instruction, found)
             runs.append(Run(instruction, found, kinds, chain))
     recipe = Recipe(dockerfile.path, content, dockerfile, stage, tuple(runs), ())
@@ -296,10 +296,18 @@ def apt_packages(command: Command) -> tuple[Word, ...]:
     return tuple(found)
 
 
-def mentions(recipe: Recipe, pattern: re.Pattern[bytes]) -> tuple[Instruction, str] | None:
-    """Return the first instruction that matches ``pattern``, and the text that does."""
+def mentions(
+    recipe: Recipe, pattern: re.Pattern[bytes], without: Sequence[str] = ()
+) -> tuple[Instruction, str] | None:
+    """Return the first instruction that matches ``pattern``, and the text that does.
+
+    What names one of the paths ``without`` does not count.
+    """
     for instruction in recipe.stage.instructions:
-        found = pattern.search(recipe.content, instruction.start, instruction.end)
+        text = recipe.content[instruction.start : instruction.end]
+        for path in without:
+            text = text.replace(path.encode(), b"")
+        found = pattern.search(text)
         if found:
             return instruction, found[0].decode("utf-8", "replace").strip()
     return None

@@ -128,11 +128,28 @@ def _reads_project(
     """Return whether a project manager reads more than its manifest and its lock."""
     path = posixpath.join(recipe.folder_at(run.instruction), install.files[0])
     transfer = next((each for each in reversed(earlier) if _has(context, each, path)), None)
-    if transfer is None:
+    source = transfer.source_of(path) if transfer else _mounted_source(recipe, run, path)
+    if source is None:
         place = Place(recipe.path, run.instruction.line, end_line=run.instruction.end_line)
         return Skip(place, "manifest-not-found", f"{path} is no file of the repository")
-    manifest = in_context(context, transfer.source_of(path) or "")
+    manifest = in_context(context, source)
     return reads_project(context, manifest, install)
+
+
+def _mounted_source(recipe: Recipe, run: Run, path: str) -> str | None:
+    """Return what of the build context a bind mount lays at ``path``, if any does."""
+    for flag in run.instruction.flags:
+        options = dict(part.partition("=")[::2] for part in flag.value.split(","))
+        target = options.get("target") or options.get("dst") or options.get("destination")
+        if flag.name != "mount" or options.get("type", "bind") != "bind" or "from" in options:
+            continue
+        folder = posixpath.join(recipe.folder_at(run.instruction), target or "")
+        source = posixpath.normpath(options.get("source") or options.get("src") or ".")
+        if posixpath.normpath(folder) == path:
+            return source
+        if path.startswith(posixpath.join(posixpath.normpath(folder), "")):
+            return posixpath.normpath(posixpath.join(source, posixpath.relpath(path, folder)))
+    return None
 
 
 def _covers(transfer: Transfer, path: str) -> bool:

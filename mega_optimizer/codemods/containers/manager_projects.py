@@ -73,3 +73,17 @@ def _table(document: dict[str, Any], *keys: str) -> dict[str, Any]:
         inner = document.get(key)
         document = inner if isinstance(inner, dict) else {}
     return document
+
+
+def script_names(context: Context) -> frozenset[str]:
+    """Return the programs that the projects of the service declare."""
+    found: set[str] = set()
+    for manifest in context.dependencies.manifests:
+        if posixpath.basename(manifest.path) != "pyproject.toml":
+            continue
+        content = context.read(manifest.path)
+        document = load_toml(manifest.path, content) if isinstance(content, bytes) else content
+        if isinstance(document, dict):
+            found |= _table(document, "project", "scripts").keys()
+            found |= _table(document, "tool", "poetry", "scripts").keys()
+    return frozenset(found)
