@@ -218,9 +218,13 @@ def _inserted(tree: cst.Module, lines: list[Line], module: str, name: str) -> cs
     same = [line for line in lines if line.section == section]
     root = module.partition(".")[0]
     family = [line for line in same if line.module.partition(".")[0] == root] or same
+    if all(isinstance(line.node, cst.Import) for line in family):
+        family = _block(same, family[-1]) if family else same
     earlier = [line for line in family if line.sort_key <= key]
     if earlier:
-        return _with_inserted(tree, earlier[-1].position + 1, added)
+        # not the last one: the imports of the service itself follow those of packages
+        nearest = max(earlier, key=lambda line: (line.sort_key, line.position))
+        return _with_inserted(tree, nearest.position + 1, added)
     if family:
         first = family[0]
         moved = first.statement.with_changes(leading_lines=[])
@@ -229,6 +233,20 @@ def _inserted(tree: cst.Module, lines: list[Line], module: str, name: str) -> cs
             return None
         return _with_inserted(_with_statement(tree, first.position, moved), first.position, added)
     return _new_section(tree, lines, section, added)
+
+
+def _block(lines: list[Line], one: Line) -> list[Line]:
+    """Return those of ``lines`` that stand together with ``one``, no empty line in between."""
+    block = [one]
+    for line in lines:
+        follows = line.position == block[-1].position + 1 and not line.statement.leading_lines
+        if line.position > one.position and follows:
+            block.append(line)
+    for line in reversed(lines):
+        first = block[0]
+        if line.position == first.position - 1 and not first.statement.leading_lines:
+            block.insert(0, line)
+    return block
 
 
 def _new_section(

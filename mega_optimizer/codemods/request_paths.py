@@ -78,6 +78,8 @@ def runs_before_fork(program: Program, start: Definition, *, after_import: bool)
             continue
         if _hears_signals(home, target):
             return True
+        if _method_runs_at_import(program, home, target):
+            return True
         word = target.name.partition(".")[0].encode()
         for path in program.containing(rb"\b" + re.escape(word) + rb"\b", program.product, word):
             facts = program.facts(path)
@@ -174,14 +176,60 @@ def _means(program: Program, facts: PythonFacts, scope: str, text: str, wanted: 
 def _instance_users(
     program: Program, facts: PythonFacts, wanted: Definition, method: str
 ) -> Iterator[Definition]:
-    """Yield functions that call ``instance.method`` of a module-level instance of the class."""
+    """Yield functions that call a method of an object of the class.
+
+    That is of one that a module keeps, of another module's too, or of a parameter that is
+    annotated with the class.
+    """
+    for each in facts.functions:
+        for parameter in each.parameters:
+            kind = parameter.annotation
+            text = f"{parameter.name}.{method}"
+            if (
+                kind is not None
+                and text in facts.loads.get(each.path, ())
+                and _means(program, facts, each.path, kind.text, wanted)
+            ):
+                yield Definition(facts.path, each.path)
+    for kept in _instances(program, facts, wanted):
+        for scope, path in _method_uses(program, kept, method):
+            if scope:
+                yield Definition(path, scope)
+
+
+def _instances(program: Program, facts: PythonFacts, wanted: Definition) -> Iterator[Definition]:
+    """Yield the variables of a module that hold an object of the class from import on."""
     for each in facts.assignments:
-        made = each.value.kind == "call" and not each.scope
+        made = each.value.kind == "call" and not each.scope and "." not in each.target
         if made and _means(program, facts, "", each.value.text, wanted):
-            text = f"{each.target}.{method}"
-            for scope, texts in facts.loads.items():
-                if scope and text in texts:
-                    yield Definition(facts.path, scope)
+            yield Definition(facts.path, each.target)
+
+
+def _method_uses(program: Program, instance: Definition, method: str) -> Iterator[tuple[str, str]]:
+    """Yield (scope, path) where a method of an object that a module keeps is used."""
+    word = instance.name.encode()
+    for path in program.containing(rb"\b" + re.escape(word) + rb"\b", program.product, word):
+        facts = program.facts(path)
+        for scope, texts in facts.loads.items() if facts else ():
+            for text in texts:
+                owner, _, last = text.rpartition(".")
+                if facts and last == method and _is(program, facts, owner, instance):
+                    yield scope, path
+
+
+def _method_runs_at_import(program: Program, facts: PythonFacts, target: Definition) -> bool:
+    owner, _, method = target.name.rpartition(".")
+    if not any(each.path == owner for each in facts.classes):
+        return False
+    return any(
+        not scope
+        for kept in _instances(program, facts, Definition(target.path, owner))
+        for scope, _ in _method_uses(program, kept, method)
+    )
+
+
+def _is(program: Program, facts: PythonFacts, text: str, wanted: Definition) -> bool:
+    return program.definition(facts.path, facts.resolve(text)) == wanted
 
 
 def _users_by_name(program: Program, method: str) -> Iterator[Definition]:

@@ -44,7 +44,9 @@ COMPOSING = PURE_METHODS | frozenset(
 )  # fmt: skip
 READS = re.compile(r"(?i)load|parse|read|config|settings|dotenv|^dict$")
 CONSTRUCTORS = frozenset({"__init__", "__post_init__", "model_post_init", "__new__"})
-CONSTANT_PACKAGES = frozenset({"json", "orjson", "sqlalchemy", "httpx", "aiohttp", "ssl"})
+CONSTANT_PACKAGES = frozenset(
+    {"json", "orjson", "sqlalchemy", "psycopg", "psycopg2", "httpx", "aiohttp", "ssl"}
+)
 
 
 @dataclass(slots=True)
