@@ -48,6 +48,9 @@ STATE = (
     rb"|\.isolation_level\s*=|\.add_notify_handler\(|\.row_factory\s*=|\bregister_hstore\("
 )
 REPLACED_IN_TESTS = frozenset({"psycopg2", "psycopg", "connect"})
+TAKEN = frozenset(
+    {"POOL_SIZE", "POOL_LIMIT", "_pool", "_pool_lock", "_connection", "_usable_connection"}
+)
 POOL_PACKAGE = "psycopg-pool>=3.2"
 
 
@@ -283,8 +286,7 @@ def _edits(
     from mega_optimizer.codemods.draft import Draft
 
     first = openings[0]
-    taken = {"POOL_SIZE", "POOL_LIMIT", "_pool", "_connection", "_usable_connection"}
-    if not taken.isdisjoint(facts.bound_names):
+    if not TAKEN.isdisjoint(facts.bound_names):
         return Skip(first.place, "name-taken", "a name that the pool needs means something else")
     plan = Plan(
         DRIVERS[first.call.name or ""],
@@ -300,8 +302,8 @@ def _edits(
     written = write(source, plan, module, "os.getenv" if known else "getenv")
     draft = Draft(context)
     tree = draft.tree(facts.path)
-    if isinstance(tree, Skip) or written is None:
-        return tree if isinstance(tree, Skip) else Skip(first.place, "shape-not-known", "")
+    if isinstance(tree, Skip):
+        return tree
     draft.put(facts.path, cst.parse_module(written.content))
     imports = [*written.imports, *([] if known else [("os", "getenv")])]
     for package, name in sorted(imports):

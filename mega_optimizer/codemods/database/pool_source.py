@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # FastAPI and Starlette run plain functions in as many threads (anyio's default limit).
 LIMIT = 40
+# Neither lru_cache nor, from Python 3.12 on, cached_property makes threads wait for the first.
+LOCK = "_pool_lock = Lock()  # requests that come together at first open one pool, not one each\n"
 USABLE = '''
 def _usable_connection(pool: {pool}) -> {connection}:
     """Take a connection out of the pool that the server has not closed in the meantime."""
@@ -65,20 +67,21 @@ class Written:
     first: str
 
 
-def write(source: Source, plan: Plan, module: str, environ: str) -> Written | None:
-    """Return the module with its connections pooled; None where a name is taken."""
+def write(source: Source, plan: Plan, module: str, environ: str) -> Written:
+    """Return the module with its connections pooled."""
     if plan.driver == "psycopg":
-        return _with_psycopg(source, plan, environ)
+        return _with_psycopg(source, plan, module, environ)
     return _with_psycopg2(source, plan, module, environ)
 
 
-def _with_psycopg2(source: Source, plan: Plan, module: str, environ: str) -> Written | None:
+def _with_psycopg2(source: Source, plan: Plan, module: str, environ: str) -> Written:
     first = plan.opened[0]
     function = cast("FunctionNode", source.function(first.call))
     returned = first.shape == "returned"
     helper = function.name if returned else "_connection"
     typed = returned and function.returns is not None
     imports = [("contextlib", "contextmanager"), ("psycopg2.pool", "ThreadedConnectionPool")]
+    imports.append(("threading", "Lock"))
     imports += [("collections.abc", "Iterator")] if typed or not returned else []
     pool = "self._pool" if plan.owner is not None else "_pool()"
     unit = _unit(source, function)
@@ -88,6 +91,7 @@ def _with_psycopg2(source: Source, plan: Plan, module: str, environ: str) -> Wri
         connection = f"{module}.extensions.connection"
     top: list[str] = [_size(environ, 5, "kept open by each process")]
     top.append(f"POOL_LIMIT = max(POOL_SIZE, {LIMIT})  # at the same time: one for each thread\n")
+    top.append(LOCK)
     arguments = _arguments(source, first.call)
     made = _call("ThreadedConnectionPool", ["POOL_SIZE", "POOL_LIMIT", *arguments], unit)
     usable = USABLE.format(pool="ThreadedConnectionPool", connection=connection, module=module)
@@ -107,7 +111,7 @@ def _with_psycopg2(source: Source, plan: Plan, module: str, environ: str) -> Wri
     return _written(source, plan, top, edits, imports)
 
 
-def _with_psycopg(source: Source, plan: Plan, environ: str) -> Written | None:
+def _with_psycopg(source: Source, plan: Plan, module: str, environ: str) -> Written:
     first = plan.opened[0]
     function = cast("FunctionNode", source.function(first.call))
     unit = _unit(source, function)
@@ -118,18 +122,36 @@ def _with_psycopg(source: Source, plan: Plan, environ: str) -> Written | None:
     made = _call("ConnectionPool", [*arguments, "open=True"], unit)
     top = [
         _size(environ, 10, "of each process, at most"),
+        LOCK,
         _pool_function("ConnectionPool", made, unit),
     ]
+    manager = "AbstractContextManager"
     imports = [("functools", "lru_cache"), ("psycopg_pool", "ConnectionPool")]
-    edits = [
-        Edit("", source.start(each.call), source.end(each.call), b"_pool().connection()")
-        for each in plan.opened
-    ]
-    if first.shape == "returned" and function.returns is not None:
-        imports.append(("contextlib", "AbstractContextManager"))
-        text = f"AbstractContextManager[{source.text(function.returns)}]".encode()
+    imports.append(("threading", "Lock"))
+    body = f"with _pool_lock:\n{unit}pool = _pool()\nreturn pool.connection()"
+    if first.shape != "returned":
+        imports.append(("contextlib", manager))
+        head = f"def _connection() -> {manager}[{module}.Connection]:\n"
+        top.append(f"{head}{textwrap.indent(body, unit)}\n")
+        edits = [
+            Edit("", source.start(each.call), source.end(each.call), b"_connection()")
+            for each in plan.opened
+        ]
+        return _written(source, plan, top, edits, imports)
+    opened = cast("ast.stmt", first.statement)
+    end = source.end(function.body[-1])
+    text = textwrap.indent(body, _indentation(source, opened)).lstrip().encode()
+    edits = [Edit("", source.start(opened), end, text)]
+    if function.returns is not None:
+        imports.append(("contextlib", manager))
+        text = f"{manager}[{source.text(function.returns)}]".encode()
         edits.append(Edit("", source.start(function.returns), source.end(function.returns), text))
     return _written(source, plan, top, edits, imports)
+
+
+def _indentation(source: Source, node: ast.stmt) -> str:
+    line = source.lines[node.lineno - 1]
+    return line[: len(line) - len(line.lstrip())].decode()
 
 
 def _written(
@@ -234,7 +256,7 @@ def _context_manager(pool: str, commits: bool, unit: str) -> str:
         else "yield connection"
     )
     text = (
-        f"pool = {pool}\nconnection = _usable_connection(pool)\n"
+        f"with _pool_lock:\n    pool = {pool}\nconnection = _usable_connection(pool)\n"
         f"try:\n    {inside}\nfinally:\n    pool.putconn(connection)\n"
     )
     return _indented(text, unit)
@@ -252,8 +274,7 @@ def _function_edits(
     """Make the function that returned a new connection a context manager."""
     first = plan.opened[0]
     opened = cast("ast.stmt", first.statement)
-    indent = " " * opened.col_offset if unit != "\t" else "\t" * opened.col_offset
-    outer = " " * function.col_offset if unit != "\t" else "\t" * function.col_offset
+    indent, outer = _indentation(source, opened), _indentation(source, function)
     end = source.end(function.body[-1])
     text = textwrap.indent(body.rstrip("\n"), indent).lstrip().encode()
     edits = [Edit("", source.start(opened), end, text)]

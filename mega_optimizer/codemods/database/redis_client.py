@@ -2,8 +2,10 @@
 
 A client of redis-py is a pool of connections, made to be shared by threads: each command takes a
 connection out and puts it back (``redis/client.py``: ``execute_command``). The pool is also safe to
-fork (``redis/connection.py``: ``ConnectionPool._checkpid``). That of ``redis.asyncio`` belongs to
-the event loop that opened its connections.
+fork (``redis/connection.py``: ``ConnectionPool._checkpid``), and replaces connections that the
+server has closed. That of ``redis.asyncio`` belongs to the event loop that opened its connections,
+and hands out closed ones in redis-py 4 and, made by ``from_url``, in 8.1 (tried on a server that
+was restarted).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from mega_optimizer.codemods.database.hazards import disposes, forks_after_impor
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.program import Definition, Program
 from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request, users
+from mega_optimizer.repository.dependencies.allowed import holds
 from mega_optimizer.repository.place import Place, Problem
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ MAKERS = tuple(
     for package in PACKAGES
     for name in ("Redis", "StrictRedis", "from_url", "Redis.from_url", "StrictRedis.from_url")
 )
+RECONNECTS = ">=5,<8.1"  # versions of which an asyncio client notices that the server was restarted
 CLOSING = (".close", ".aclose", ".disconnect", ".reset", ".connection_pool")
 OWN_POOLS = {
     "connection_pool": "own-pool",
@@ -81,6 +85,12 @@ def _is_asyncio(call: Call) -> bool:
     return ".asyncio." in (call.name or "")
 
 
+def _reconnects(context: Context) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return holds(context.dependencies, "redis", SpecifierSet(RECONNECTS)).answer == "holds"
+
+
 def _objection(context: Context, program: Program, facts: PythonFacts, call: Call) -> Skip | None:
     place = Place(facts.path, call.line, call.column)
     function = facts.function(call.scope)
@@ -103,6 +113,9 @@ def _objection(context: Context, program: Program, facts: PythonFacts, call: Cal
         reason = f"{stateful} leaves state in a connection, which the next request would find"
         return Skip(place, "connection-state", reason)
     loop_bound = "an asyncio client" if _is_asyncio(call) else None
+    if loop_bound and not _reconnects(context):
+        reason = f"only asyncio clients of redis{RECONNECTS} notice that the server was restarted"
+        return Skip(place, "asyncio-reconnect", reason)
     objection = varies(program, inputs, place, loop_bound, REPLACED_IN_TESTS)
     if objection is None and loop_bound:
         after_import = forks_after_import(context, program)
