@@ -1,1 +1,0 @@
-"""Codemods of the HTTP client rules."""
