@@ -98,6 +98,18 @@ CASES = (
         seeds=500,
     ),
     Case(
+        "serving/production-server",
+        FRAUD,
+        Request("/health"),
+        "one small JSON object, Flask's development server before",
+    ),
+    Case(
+        "serving/production-server",
+        FRAUD,
+        Request("/alerts"),
+        "one query over a new psycopg2 connection, Flask's development server before",
+    ),
+    Case(
         "json/orjson-response",
         GATEWAY,
         Request("/api/v1/items"),

@@ -53,10 +53,17 @@ class Line(NamedTuple):
 
 
 def ensure_import(
-    tree: cst.Module, facts: PythonFacts, module: str, name: str, before: int
+    tree: cst.Module,
+    facts: PythonFacts,
+    module: str,
+    name: str,
+    before: int,
+    *,
+    beside: Sequence[str] = (),
 ) -> tuple[cst.Module, str] | Skip:
     """Make ``from module import name`` hold at module level, ahead of line ``before``.
 
+    Where the file keeps its imports in several blocks, that of a package in ``beside`` is chosen.
     Returns the tree and the local name (an existing alias is used). Skip codes: ``name-taken``,
     ``conditional-import``, ``star-import``, ``no-place-for-import``.
     """
@@ -78,10 +85,25 @@ def ensure_import(
     merged = _merged(tree, lines, module, name)
     if merged is not None:
         return merged, name
-    inserted = _inserted(tree, lines, module, name)
+    inserted = _inserted(tree, _block_of(lines, beside) or lines, module, name)
     if inserted is None:
         return Skip(place, "no-place-for-import", "no import block to add to")
     return inserted, name
+
+
+def _block_of(lines: list[Line], packages: Sequence[str]) -> list[Line]:
+    """Return the block of imports, without a blank line in it, that imports one of ``packages``."""
+    blocks: list[list[Line]] = []
+    for line in lines:
+        follows = bool(blocks) and blocks[-1][-1].position == line.position - 1
+        if follows and not line.statement.leading_lines:
+            blocks[-1].append(line)
+        else:
+            blocks.append([line])
+    wanted = frozenset(packages)
+    return next(
+        (block for block in blocks if any(x.module.partition(".")[0] in wanted for x in block)), []
+    )
 
 
 def _lines(tree: cst.Module) -> list[Line]:
@@ -193,9 +215,13 @@ def _inserted(tree: cst.Module, lines: list[Line], module: str, name: str) -> cs
     same = [line for line in lines if line.section == section]
     root = module.partition(".")[0]
     family = [line for line in same if line.module.partition(".")[0] == root] or same
+    if all(isinstance(line.node, cst.Import) for line in family):
+        family = _block(same, family[-1]) if family else same
     earlier = [line for line in family if line.sort_key <= key]
     if earlier:
-        return _with_inserted(tree, earlier[-1].position + 1, added)
+        # not the last one: the imports of the service itself follow those of packages
+        nearest = max(earlier, key=lambda line: (line.sort_key, line.position))
+        return _with_inserted(tree, nearest.position + 1, added)
     if family:
         first = family[0]
         moved = first.statement.with_changes(leading_lines=[])
@@ -204,6 +230,20 @@ def _inserted(tree: cst.Module, lines: list[Line], module: str, name: str) -> cs
             return None
         return _with_inserted(_with_statement(tree, first.position, moved), first.position, added)
     return _new_section(tree, lines, section, added)
+
+
+def _block(lines: list[Line], one: Line) -> list[Line]:
+    """Return those of ``lines`` that stand together with ``one``, no empty line in between."""
+    block = [one]
+    for line in lines:
+        follows = line.position == block[-1].position + 1 and not line.statement.leading_lines
+        if line.position > one.position and follows:
+            block.append(line)
+    for line in reversed(lines):
+        first = block[0]
+        if line.position == first.position - 1 and not first.statement.leading_lines:
+            block.insert(0, line)
+    return block
 
 
 def _import_from(module: str, name: str) -> cst.ImportFrom:

@@ -23,9 +23,10 @@ Where nothing is there yet, ``app/main.py`` gets
     app = FastAPI(title="Gateway", lifespan=lifespan)
 
 An existing lifespan has its ``yield`` wrapped in the same ``async with`` (opened last, closed
-first; a second resource joins the same statement). Where the service registers handlers of
-``startup`` or ``shutdown`` events, which a lifespan would silence, two more handlers are added
-instead, around one ``AsyncExitStack``.
+first; a second resource joins the same statement). Where it starts tasks or schedulers, which may
+use the resource, its whole body is wrapped instead: they stop before the resource closes. Where
+the service registers handlers of ``startup`` or ``shutdown`` events, which a lifespan would
+silence, two more handlers are added instead, around one ``AsyncExitStack``.
 
 While the application starts, and in tests that never run its lifespan, the resource is not open:
 what uses it must cope. ``bare_test_client`` of ``codemods.startup`` finds such tests.
@@ -35,17 +36,25 @@ that use this module say so in ``needs.versions``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 import libcst as cst
 
+from mega_optimizer.codemods.annotations import generic_module
 from mega_optimizer.codemods.draft import Draft
 from mega_optimizer.codemods.event_handlers import open_in_event_handlers
 from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.codemods.layout import inserted_above
 from mega_optimizer.codemods.module_paths import import_path, reaches
-from mega_optimizer.codemods.python import LINE_LENGTH, ScopedVisitor, replace_calls, with_keyword
+from mega_optimizer.codemods.python import (
+    LINE_LENGTH,
+    ScopedVisitor,
+    dotted_name,
+    replace_calls,
+    with_keyword,
+)
 from mega_optimizer.repository.place import Place
 
 if TYPE_CHECKING:
@@ -54,6 +63,11 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.python import Call, PythonFacts
 
 NAMES = ("lifespan", "app_lifespan", "_lifespan")
+LONGEST = 40  # lines of a lifespan that may be indented
+# Calls that start what runs beside the application, and may use the resource.
+STARTING = re.compile(
+    r"(?i)create_task|ensure_future|task_?group|schedul|start_soon|\.start$|\bThread$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +84,13 @@ def open_around_serving(
     """Enter ``resource`` before the application serves, and leave it afterwards.
 
     Skip codes: ``import-path-unknown``, ``import-cycle``, ``lifespan-shape`` (not one ``yield``
-    that stands alone), ``events-in-factory``, ``shape-not-known``, ``name-taken``,
-    ``not-found-again``, those of ``ensure_import``.
+    that stands alone), ``lifespan-too-long``, ``not-imported-at-start``,
+    ``events-in-factory``, ``shape-not-known``, ``name-taken``, ``not-found-again``, those of
+    ``ensure_import``.
     """
+    if not _is_imported(context, startup, resource):
+        reason = f"{resource.path} is not imported when {startup.path} is: it may be optional"
+        return Skip(startup.place, "not-imported-at-start", reason)
     if startup.style == "events":
         return _in_handlers(context, draft, startup, resource)
     if startup.style == "lifespan" and startup.function is not None:
@@ -82,6 +100,17 @@ def open_around_serving(
             return local
         return _extended(draft, home, name, local)
     return _created(context, draft, startup, resource)
+
+
+def _is_imported(context: Context, startup: Startup, resource: Resource) -> bool:
+    """Whether the module of the resource is imported whenever the application is."""
+    program = context.program
+    started = [(site.application or "").partition(":")[0] for site in context.service.launch]
+    paths = [program.module(each, startup.path) for each in started if each]
+    homes = [startup.path, *(path for path in paths if path is not None)]
+    if startup.function is not None:
+        homes.append(startup.function.path)
+    return any(reaches(program, home, resource.path, "always") for home in homes)
 
 
 def _imported(
@@ -94,7 +123,7 @@ def _imported(
     if module is None:
         reason = f"no import shows how {path} would import {resource.path}"
         return Skip(Place(path), "import-path-unknown", reason)
-    if reaches(context.program, resource.path, path, at_import=True):
+    if reaches(context.program, resource.path, path, "maybe"):
         reason = f"{resource.path} imports {path}, which would have to import it"
         return Skip(Place(path), "import-cycle", reason)
     return draft.add_import(path, module, resource.name, above)
@@ -135,12 +164,17 @@ def _extended(draft: Draft, path: str, name: str, manager: str) -> Skip | None:
     if wrap.yields != 1 or wrap.wrapped != 1:
         reason = f"{name} does not have exactly one yield that stands alone"
         return Skip(Place(path), "lifespan-shape", reason)
+    if wrap.starts_others and wrap.lines > LONGEST:
+        reason = f"{name} starts tasks, and is too long to be indented as a whole"
+        return Skip(Place(path), "lifespan-too-long", reason)
+    if wrap.starts_others:
+        changed = tree.visit(_WrapBody(tree, name, manager))
     draft.put(path, changed)
     return None
 
 
-class _WrapYield(ScopedVisitor):
-    """Wraps the yield statement of one function; counts the yields that it has at all."""
+class _Wrap(ScopedVisitor):
+    """Puts a part of one function into ``async with manager():``."""
 
     def __init__(self, tree: cst.Module, function: str, manager: str) -> None:
         super().__init__()
@@ -148,13 +182,67 @@ class _WrapYield(ScopedVisitor):
         self.function = function
         self.item = cst.WithItem(cst.Call(cst.Name(manager)))
         self.depth = 0
+
+    def joined(self, outer: cst.With) -> cst.With | None:
+        """Return ``outer`` with the resource as its last item, where that fits into the line."""
+        last = outer.items[-1].with_changes(
+            comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+        )
+        joined = outer.with_changes(items=[*outer.items[:-1], last, self.item])
+        bare = joined.with_changes(leading_lines=[], body=cst.SimpleStatementSuite([cst.Pass()]))
+        header = self.tree.code_for_node(bare).rpartition(" pass")[0]
+        width = self.depth * len(self.tree.default_indent) + len(header)
+        return joined if "\n" not in header and width <= LINE_LENGTH else None
+
+
+class _WrapBody(_Wrap):
+    """Wraps all of a function but its docstring."""
+
+    def leave_FunctionDef(
+        self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
+    ) -> cst.FunctionDef:
+        """Wrap the body of the function that is meant."""
+        name = f"{self.scope}.{updated_node.name.value}".lstrip(".")
+        if name != self.function or not isinstance(updated_node.body, cst.IndentedBlock):
+            return updated_node
+        self.depth = self.function.count(".") + 1
+        body = updated_node.body.body
+        first = int(updated_node.get_docstring() is not None)
+        outer = body[first] if len(body) == first + 1 else None
+        if isinstance(outer, cst.With) and outer.asynchronous and (joined := self.joined(outer)):
+            whole: cst.BaseStatement = joined
+        else:
+            rest = [cast("cst.SimpleStatementLine", each) for each in body[first:]]
+            leading = rest[0].leading_lines
+            rest[0] = rest[0].with_changes(leading_lines=[])
+            block = cst.IndentedBlock(rest, footer=updated_node.body.footer)
+            whole = cst.With([self.item], block, cst.Asynchronous(), leading_lines=leading)
+        inner = updated_node.body.with_changes(body=[*body[:first], whole], footer=[])
+        return updated_node.with_changes(body=inner)
+
+
+class _WrapYield(_Wrap):
+    """Wraps the yield statement of one function; counts the yields that it has at all."""
+
+    def __init__(self, tree: cst.Module, function: str, manager: str) -> None:
+        super().__init__(tree, function, manager)
         self.loops = 0
         self.yields = 0
         self.wrapped = 0
+        self.starts_others = False
+        self.lines = 0
+
+    def visit_Call(self, node: cst.Call) -> None:
+        """See what runs beside the application."""
+        if self.scope == self.function:
+            text = dotted_name(node.func) or ""
+            self.starts_others = self.starts_others or STARTING.search(text) is not None
 
     def visit_IndentedBlock(self, node: cst.IndentedBlock) -> None:
         """Go in."""
         self.depth += 1
+        if self.scope == self.function and not self.lines:
+            self.lines = self.tree.code_for_node(node).count("\n")
 
     def leave_IndentedBlock(
         self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
@@ -196,18 +284,10 @@ class _WrapYield(ScopedVisitor):
         only = inner[0] if len(inner) == 1 else None
         if not isinstance(only, cst.With) or only.items[0].item is not self.item.item:
             return updated_node
-        last = updated_node.items[-1].with_changes(
-            comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-        )
-        joined = updated_node.with_changes(
-            items=[*updated_node.items[:-1], last, self.item],
-            body=updated_node.body.with_changes(body=only.body.body),
-        )
-        bare = joined.with_changes(leading_lines=[], body=cst.SimpleStatementSuite([cst.Pass()]))
-        header = self.tree.code_for_node(bare).rpartition(" pass")[0]
-        width = self.depth * len(self.tree.default_indent) + len(header)
-        fits = "\n" not in header and width <= LINE_LENGTH
-        return joined if fits and not only.leading_lines else updated_node
+        joined = self.joined(updated_node) if not only.leading_lines else None
+        if joined is None:
+            return updated_node
+        return joined.with_changes(body=updated_node.body.with_changes(body=only.body.body))
 
     def _wrapped(self, statement: cst.BaseStatement) -> cst.BaseStatement:
         if not _is_yield(statement):
@@ -250,7 +330,7 @@ def _created(context: Context, draft: Draft, startup: Startup, resource: Resourc
         return local
     annotation = None
     if _is_typed(facts):
-        found = draft.add_import(path, "collections.abc", "AsyncIterator", above)
+        found = draft.add_import(path, generic_module(context), "AsyncIterator", above)
         annotation = None if isinstance(found, Skip) else f"{found}[None]"
     decorator = draft.add_import(path, "contextlib", "asynccontextmanager", above)
     if isinstance(decorator, Skip):

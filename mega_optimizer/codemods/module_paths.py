@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+When = Literal["ever", "maybe", "always"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,10 +37,11 @@ def import_path(context: Context, importer: str, target: str) -> str | None:
     return None
 
 
-def reaches(program: Program, start: str, goal: str, *, at_import: bool = False) -> bool:
+def reaches(program: Program, start: str, goal: str, when: When = "ever") -> bool:
     """Whether ``start`` imports the module at ``goal``, directly or through others.
 
-    ``at_import`` counts only what is imported while the modules themselves are.
+    ``maybe`` counts what is imported while the modules themselves are, ``always`` only what is
+    so without a condition or ``try``.
     """
     seen = {start}
     waiting = [start]
@@ -46,20 +49,20 @@ def reaches(program: Program, start: str, goal: str, *, at_import: bool = False)
         current = waiting.pop()
         if current == goal:
             return True
-        for _, path in _own_imports(program, current, at_import=at_import):
+        for _, path in _own_imports(program, current, when):
             if path not in seen:
                 seen.add(path)
                 waiting.append(path)
     return False
 
 
-def _own_imports(
-    program: Program, path: str, *, at_import: bool = False
-) -> Iterator[tuple[str, str]]:
+def _own_imports(program: Program, path: str, when: When = "ever") -> Iterator[tuple[str, str]]:
     """Yield (dotted name, path) of the service's modules that the module at ``path`` imports."""
     facts = program.facts(path)
     for each in facts.imports if facts is not None else ():
-        if at_import and (each.scope or each.where == "type-checking"):
+        if when != "ever" and (each.scope or each.where == "type-checking"):
+            continue
+        if when == "always" and each.where != "plain":
             continue
         found = program.imported_module(path, each.target)
         if found is not None and found[1] != path:

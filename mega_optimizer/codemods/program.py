@@ -50,6 +50,11 @@ class Program:
         content = self._context.read(path)
         return content if isinstance(content, bytes) else None
 
+    def content(self, path: str) -> bytes | None:
+        """Return the bytes of a file of the snapshot, None where it cannot be read."""
+        content = self._context.read(path)
+        return content if isinstance(content, bytes) else None
+
     def containing(
         self, pattern: bytes, paths: tuple[str, ...], literal: bytes = b""
     ) -> Iterator[str]:

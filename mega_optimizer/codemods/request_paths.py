@@ -17,12 +17,28 @@ if TYPE_CHECKING:
 ENTRY_DECORATORS = frozenset(
     {
         "route", "get", "post", "put", "delete", "patch", "head", "options", "api_route",
-        "websocket", "middleware", "exception_handler", "before_request", "after_request",
-        "errorhandler", "task", "shared_task", "actor",
+        "websocket", "websocket_route", "middleware", "exception_handler", "before_request",
+        "after_request", "errorhandler", "task", "shared_task", "actor",
     }
 )  # fmt: skip
-VIEW_BASES = frozenset({"Resource", "MethodView", "View", "APIView", "RequestHandler"})
-REGISTRATIONS = frozenset({"add_api_route", "add_url_rule", "add_route", "add_resource"})
+VIEW_BASES = frozenset(
+    {"Resource", "MethodView", "View", "APIView", "RequestHandler", "BaseHTTPMiddleware"}
+)
+REGISTRATIONS = frozenset(
+    {
+        "add_api_route", "add_api_websocket_route", "add_url_rule", "add_route", "add_resource",
+        "add_middleware", "add_exception_handler",
+    }
+)  # fmt: skip
+# Methods that so many classes have that a call of one by its name alone says nothing.
+COMMON_METHODS = frozenset(
+    {
+        "get", "set", "add", "put", "post", "delete", "patch", "head", "send", "call", "run",
+        "open", "close", "start", "stop", "read", "write", "update", "load", "save", "pop", "keys",
+        "items", "values", "copy", "clear", "execute", "connect", "request", "fetch", "process",
+        "create", "find", "filter", "list", "search", "index", "count", "format", "join", "parse",
+    }
+)  # fmt: skip
 DEPENDENCIES = frozenset({"Depends", "Security"})
 # https://docs.gunicorn.org/en/stable/settings.html#server-hooks
 MASTER_HOOKS = frozenset({"on_starting", "on_reload", "when_ready", "pre_fork", "pre_exec"})
@@ -31,12 +47,14 @@ WORKER_SIGNALS = ("worker_process_", "task_", "before_task_", "after_task_")
 LIMIT = 500  # functions looked at; who needs more is not on a short way from a request
 
 
-def runs_per_request(program: Program, start: Definition) -> bool:
+def runs_per_request(program: Program, start: Definition, *, by_name: bool = False) -> bool:
     """Whether a route, dependency, view or task uses the function ``start``, through others too.
 
-    An approximation by names: what is called through variables is not seen.
+    An approximation by names: what is called through variables is not seen, but for methods, which
+    ``by_name`` counts as used wherever one of their name is called on anything. That is enough
+    for rules that are right off the way of a request too, only of less use.
     """
-    for target in _ways_to(program, start):
+    for target in _ways_to(program, start, by_name=by_name):
         facts = program.facts(target.path) if target is not None else None
         if target is None or (facts is not None and _is_entry(facts, target)):
             return True
@@ -60,6 +78,8 @@ def runs_before_fork(program: Program, start: Definition, *, after_import: bool)
             continue
         if _hears_signals(home, target):
             return True
+        if _method_runs_at_import(program, home, target):
+            return True
         word = target.name.partition(".")[0].encode()
         for path in program.containing(rb"\b" + re.escape(word) + rb"\b", program.product, word):
             facts = program.facts(path)
@@ -71,14 +91,16 @@ def runs_before_fork(program: Program, start: Definition, *, after_import: bool)
     return False
 
 
-def _ways_to(program: Program, start: Definition) -> Iterator[Definition | None]:
+def _ways_to(
+    program: Program, start: Definition, *, by_name: bool = False
+) -> Iterator[Definition | None]:
     """Yield ``start`` and all functions that lead to it; None where a framework calls one."""
     seen = {start}
     waiting = [start]
     while waiting and len(seen) < LIMIT:
         target = waiting.pop()
         yield target
-        for user in users(program, target):
+        for user in users(program, target, by_name=by_name):
             if user is None:
                 yield None
             elif user not in seen:
@@ -86,8 +108,13 @@ def _ways_to(program: Program, start: Definition) -> Iterator[Definition | None]
                 waiting.append(user)
 
 
-def users(program: Program, target: Definition) -> Iterator[Definition | None]:
-    """Yield the functions that use ``target``; None where a framework calls it per request."""
+def users(
+    program: Program, target: Definition, *, by_name: bool = False
+) -> Iterator[Definition | None]:
+    """Yield the functions that use ``target``; None where a framework calls it per request.
+
+    ``by_name`` is that of :func:`runs_per_request`.
+    """
     owner, _, last = target.name.rpartition(".")
     word = owner.rpartition(".")[2] or last
     home = program.facts(target.path)
@@ -98,6 +125,14 @@ def users(program: Program, target: Definition) -> Iterator[Definition | None]:
                 (f"self.{last}", f"cls.{last}")
             ):
                 yield Definition(target.path, scope)
+        if any(
+            _registers(call) and any(each.value.text == f"self.{last}" for each in call.arguments)
+            for call in home.calls
+            if call.scope.startswith(f"{owner}.")
+        ):
+            yield None
+        if by_name and last not in COMMON_METHODS and not last.startswith("_"):
+            yield from _users_by_name(program, last)
     wanted = Definition(target.path, owner) if is_method else target
     for path in program.containing(
         rb"\b" + re.escape(word.encode()) + rb"\b", program.product, word.encode()
@@ -141,14 +176,70 @@ def _means(program: Program, facts: PythonFacts, scope: str, text: str, wanted: 
 def _instance_users(
     program: Program, facts: PythonFacts, wanted: Definition, method: str
 ) -> Iterator[Definition]:
-    """Yield functions that call ``instance.method`` of a module-level instance of the class."""
+    """Yield functions that call a method of an object of the class.
+
+    That is of one that a module keeps, of another module's too, or of a parameter that is
+    annotated with the class.
+    """
+    for each in facts.functions:
+        for parameter in each.parameters:
+            kind = parameter.annotation
+            text = f"{parameter.name}.{method}"
+            if (
+                kind is not None
+                and text in facts.loads.get(each.path, ())
+                and _means(program, facts, each.path, kind.text, wanted)
+            ):
+                yield Definition(facts.path, each.path)
+    for kept in _instances(program, facts, wanted):
+        for scope, path in _method_uses(program, kept, method):
+            if scope:
+                yield Definition(path, scope)
+
+
+def _instances(program: Program, facts: PythonFacts, wanted: Definition) -> Iterator[Definition]:
+    """Yield the variables of a module that hold an object of the class from import on."""
     for each in facts.assignments:
-        made = each.value.kind == "call" and not each.scope
+        made = each.value.kind == "call" and not each.scope and "." not in each.target
         if made and _means(program, facts, "", each.value.text, wanted):
-            text = f"{each.target}.{method}"
-            for scope, texts in facts.loads.items():
-                if scope and text in texts:
-                    yield Definition(facts.path, scope)
+            yield Definition(facts.path, each.target)
+
+
+def _method_uses(program: Program, instance: Definition, method: str) -> Iterator[tuple[str, str]]:
+    """Yield (scope, path) where a method of an object that a module keeps is used."""
+    word = instance.name.encode()
+    for path in program.containing(rb"\b" + re.escape(word) + rb"\b", program.product, word):
+        facts = program.facts(path)
+        for scope, texts in facts.loads.items() if facts else ():
+            for text in texts:
+                owner, _, last = text.rpartition(".")
+                if facts and last == method and _is(program, facts, owner, instance):
+                    yield scope, path
+
+
+def _method_runs_at_import(program: Program, facts: PythonFacts, target: Definition) -> bool:
+    owner, _, method = target.name.rpartition(".")
+    if not any(each.path == owner for each in facts.classes):
+        return False
+    return any(
+        not scope
+        for kept in _instances(program, facts, Definition(target.path, owner))
+        for scope, _ in _method_uses(program, kept, method)
+    )
+
+
+def _is(program: Program, facts: PythonFacts, text: str, wanted: Definition) -> bool:
+    return program.definition(facts.path, facts.resolve(text)) == wanted
+
+
+def _users_by_name(program: Program, method: str) -> Iterator[Definition]:
+    """Yield functions that call a method of that name on a variable."""
+    pattern = rb"\." + re.escape(method.encode()) + rb"\b"
+    for path in program.containing(pattern, program.product, method.encode()):
+        facts = program.facts(path)
+        for scope, texts in facts.loads.items() if facts else ():
+            if scope and any(text.endswith(f".{method}") for text in texts):
+                yield Definition(path, scope)
 
 
 def _is_entry(facts: PythonFacts, target: Definition) -> bool:

@@ -6,6 +6,7 @@ cached function of its own, just above.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -13,7 +14,7 @@ import libcst as cst
 
 from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.codemods.imports import ensure_import
-from mega_optimizer.codemods.python import replace_calls
+from mega_optimizer.codemods.python import dotted_name, replace_calls
 from mega_optimizer.repository.place import Place
 
 if TYPE_CHECKING:
@@ -22,17 +23,20 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.python import Call, PythonFacts, Value
 
 
+LOGS = re.compile(r"(?:self\.|app\.)?_?(?:log|logger|logging|LOGGER|LOG)\.(?:debug|info|warning)")
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What is shared. ``helpers`` are names for the cached function, the best first.
 
     ``finished`` gives the call its last touch; ``type_of`` says which class (module, name) a call
-    makes, for the annotation of the cached function.
+    makes, for the annotation of the cached function, None where that is not known.
     """
 
     noun: str
     helpers: tuple[str, ...]
-    type_of: Callable[[Call], tuple[str, str]]
+    type_of: Callable[[Call], tuple[str, str] | None]
     finished: Callable[[cst.Call], cst.Call] = lambda call: call
 
 
@@ -147,17 +151,36 @@ def _is_factory(tree: cst.Module, facts: PythonFacts, call: Call) -> bool:
         ),
         None,
     )
-    return returned == call.value or (returned is not None and returned.text == variable)
+    if returned is None:
+        return False
+    unpacked = returned.kind == "collection" and all(
+        each.value.kind == "name" and each.value.text not in facts.bindings
+        for each in returned.arguments
+    )
+    return returned == call.value or returned.text == variable or unpacked
 
 
 def _is_plain(statement: cst.BaseStatement | cst.BaseSmallStatement) -> bool:
+    """Whether a statement sets a variable, returns, logs, or does so with a file open."""
+    if isinstance(statement, cst.With):
+        files = (item.item for item in statement.items)
+        opens = all(isinstance(f, cst.Call) and dotted_name(f.func) == "open" for f in files)
+        return opens and all(map(_is_plain, statement.body.body))
     if not isinstance(statement, cst.SimpleStatementLine):
         return False
     return all(
         isinstance(each, cst.Assign | cst.AnnAssign | cst.Return)
-        or (isinstance(each, cst.Expr) and isinstance(each.value, cst.SimpleString))
+        or (isinstance(each, cst.Expr) and _only_tells(each.value))
         for each in statement.body
     )
+
+
+def _only_tells(value: cst.BaseExpression) -> bool:
+    """Whether an expression is a docstring, or a line of the log."""
+    if isinstance(value, cst.SimpleString):
+        return True
+    called = dotted_name(value.func) if isinstance(value, cst.Call) else None
+    return called == "print" or bool(called and LOGS.fullmatch(called))
 
 
 def _top_level(tree: cst.Module, name: str) -> cst.BaseStatement | None:
@@ -221,13 +244,14 @@ def _with_type(
 ) -> tuple[cst.Module, str | None]:
     """Return the tree and the name of the object's type, where the code around is annotated."""
     function = facts.function(made.scope)
-    if function is None or function.annotation is None:
+    known = kind.type_of(made)
+    if function is None or function.annotation is None or known is None:
         return tree, None
-    module, name = kind.type_of(made)
+    module, name = known
     root = module.partition(".")[0]
     for each in facts.imports:
-        known = each.target.startswith(f"{root}.") and each.target.endswith(f".{name}")
-        if known and facts.bindings.get(each.bound) == each.target:
+        same = each.target.startswith(f"{root}.") and each.target.endswith(f".{name}")
+        if same and facts.bindings.get(each.bound) == each.target:
             return tree, each.bound
     whole = next((b for b, target in facts.bindings.items() if target == module), None)
     if whole is not None:

@@ -78,7 +78,7 @@ def startup_of(context: Context, user: str) -> Startup | Skip:
     if given is None and (call.unpacks or len(call.positional) > 1):
         return Skip(place, "arguments-hidden", "its arguments may hold a lifespan")
     if given is None:
-        return Startup(path, call, "events" if _has_events(program) else "none")
+        return Startup(path, call, "events" if _has_events(program, path) else "none")
     function = _lifespan_function(program, path, given, call.scope)
     if function is None:
         reason = f"lifespan={given.text or '…'} is not a function of this service that can be read"
@@ -106,6 +106,8 @@ def _serving(context: Context, user: str) -> tuple[str, Call] | Skip:
         for facts, call in made
         if mounted.isdisjoint(_names_of(program, facts, call))
     ]
+    # a library that offers to be mounted elsewhere mounts what else serves by itself
+    roots = roots or [(facts.path, call) for facts, call in made]
     if len(roots) > 1:
         own = [root for root in roots if root[0] == user]
         near = own or [root for root in roots if reaches(program, root[0], user)]
@@ -113,8 +115,8 @@ def _serving(context: Context, user: str) -> tuple[str, Call] | Skip:
     if len(roots) > 1:
         launched = [root for root in roots if _is_launched(context, *root)]
         roots = launched or roots
-    if len(roots) != 1:
-        path, call = (roots or [(made[0][0].path, made[0][1])])[0]
+    if len(roots) > 1:
+        path, call = roots[0]
         reason = "which of several applications serves this code cannot be told"
         return Skip(Place(path, call.line, call.column), "several-applications", reason)
     return roots[0]
@@ -185,11 +187,13 @@ def _is_off(context: Context) -> bool:
     return next(program.containing(LIFESPAN_OFF, program.product, b"lifespan"), None) is not None
 
 
-def _has_events(program: Program) -> bool:
-    """Whether the service registers handlers of start-up or shutdown, on any app or router."""
+def _has_events(program: Program, application: str) -> bool:
+    """Whether handlers of start-up or shutdown are registered, on the application or a router."""
     pattern = rb"\bon_(?:event|startup|shutdown)\b|\badd_event_handler\b"
     for path in program.containing(pattern, program.product):
         facts = program.facts(path)
+        if not reaches(program, application, path) and not reaches(program, path, application):
+            continue
         for call in facts.calls if facts is not None else ():
             first = call.positional[0].constant if call.positional else None
             if call.text.rpartition(".")[2] in EVENT_CALLS and first in EVENTS:

@@ -98,7 +98,10 @@ def test_application_without_a_lifespan_gets_one() -> None:
         app = FastAPI(title="Gateway", lifespan=lifespan)  # the gateway
         app.include_router(items.router)
         """,
-        **{"app/routers/__init__.py": "", "app/routers/items.py": "router = 1\n"},
+        **{
+            "app/routers/__init__.py": "",
+            "app/routers/items.py": "from app.clients import x\nrouter = 1\n",
+        },
     )
 
 
@@ -296,7 +299,7 @@ def test_handlers_of_events_are_added_where_there_are_some() -> None:
 
 
 def test_events_of_a_router_count_too() -> None:
-    main = "from fastapi import FastAPI\nfrom app import jobs\napp = FastAPI()\n"
+    main = "from fastapi import FastAPI\nfrom app import clients, jobs\napp = FastAPI()\n"
     jobs = "@router.on_event('startup')\ndef start(): ...\n"
     result = opened({MAIN: main, "app/jobs.py": jobs}, "open_client")
     assert not isinstance(result, Skip)
@@ -357,14 +360,30 @@ def test_module_that_the_application_is_imported_by_is_skipped() -> None:
     assert code_of({MAIN: main, "app/clients.py": clients}) == "import-cycle"
 
 
-def test_way_to_import_must_be_known() -> None:
-    main, clients = "src/svc/web/main.py", "src/svc/web/c.py"
-    alone = {main: "from fastapi import FastAPI\napp = FastAPI()\n", clients: CLIENTS}
-    del_app = {"app/__init__.py": "", "app/clients.py": ""}
-    assert code_of({**del_app, **alone}, user=clients) == "import-path-unknown"
-    result = opened({**del_app, **alone}, "open_client", user=clients, started="web.main:app")
-    assert not isinstance(result, Skip)
-    assert "from web.c import open_client" in result[main]
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "",
+        "try:\n    from app import clients\nexcept ImportError: ...\n",
+        "def f():\n    import app.clients\n",
+    ],
+)
+def test_module_that_may_be_optional_is_not_imported(imports: str) -> None:
+    main = f"from fastapi import FastAPI\n{imports}app = FastAPI()\n"
+    assert code_of({MAIN: main}) == "not-imported-at-start"
+
+
+def test_launched_module_shows_where_names_start() -> None:
+    contents = {
+        "app/__init__.py": "",
+        "app/clients.py": "",
+        "src/web/main.py": "from .core import app\nfrom .c import open_client\n",
+        "src/web/core.py": "from fastapi import FastAPI\napp = FastAPI()\n",
+        "src/web/c.py": CLIENTS,
+    }
+    result = opened(contents, "open_client", user="src/web/c.py", started="web.main:app")
+    assert not isinstance(result, Skip), result
+    assert "from web.c import open_client" in result["src/web/core.py"]
 
 
 def test_outer_application_opens_what_a_mounted_one_uses() -> None:
@@ -404,3 +423,52 @@ def test_launched_application_is_taken_of_two_that_use_the_code() -> None:
 def test_tests_that_never_run_the_lifespan_are_found(source: str, found: bool) -> None:
     program = context_of({"tests/test_app.py": source}).program
     assert (bare_test_client(program) is not None) == found
+
+
+def test_tasks_of_a_lifespan_stop_before_the_resource_closes() -> None:
+    main = """\
+        import asyncio
+
+        from fastapi import FastAPI
+
+        from app.clients import other
+
+
+        async def lifespan(app: FastAPI):
+            \"\"\"Start and stop.\"\"\"
+            # the loop
+            task = asyncio.create_task(work())
+            text = \"\"\"
+        kept
+        \"\"\"
+
+            yield
+            task.cancel()
+
+
+        app = FastAPI(lifespan=lifespan)
+        """
+    expected = """\
+        import asyncio
+
+        from fastapi import FastAPI
+
+        from app.clients import open_client, open_pool, other
+
+
+        async def lifespan(app: FastAPI):
+            \"\"\"Start and stop.\"\"\"
+            # the loop
+            async with open_client(), open_pool():
+                task = asyncio.create_task(work())
+                text = \"\"\"
+        kept
+        \"\"\"
+
+                yield
+                task.cancel()
+
+
+        app = FastAPI(lifespan=lifespan)
+        """
+    assert_main(main, expected, "open_client", "open_pool")

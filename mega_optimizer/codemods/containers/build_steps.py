@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from mega_optimizer.codemods.containers.installs import parse_install, tool_of
@@ -17,6 +18,8 @@ from mega_optimizer.repository.installers import (
 from mega_optimizer.repository.wrappers import unwrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mega_optimizer.repository.dockerfile import Instruction
     from mega_optimizer.repository.shell import Command
 
@@ -72,6 +75,9 @@ _NOT_PROJECT_MODULES = frozenset(
 _OTHER_INSTALLERS = frozenset(
     {"conda", "mamba", "micromamba", "pdm", "pipenv", "pipx", "poetry", "rye", "hatch"}
 )
+# The scripts that set up poetry and uv, and what reads them.
+_SET_UP = re.compile(r"https://(?:install\.python-poetry\.org|astral\.sh/uv)\b")
+_READ_SCRIPTS = frozenset({"sh", "bash", "python", "python3"})
 # What installs packages, and is of no use to what runs.
 _TOOLS = frozenset(
     {
@@ -161,6 +167,17 @@ def _manager_kind(command: Command, texts: list[str]) -> Kind:
     if (texts[0], verb) == ("poetry", "config") or verb in ("", "self"):
         return "tool"
     return "unknown"
+
+
+def kinds_of(found: Sequence[Command]) -> tuple[Kind, ...]:
+    """Return what each of the commands of a RUN does; a pipe may make one thing of two."""
+    kinds = list(map(kind_of, found))
+    for position, (command, following) in enumerate(pairwise(found)):
+        fetches = command.program in ("curl", "wget") and _SET_UP.search(" ".join(command.texts))
+        runs = following.joined == "|" and following.program in _READ_SCRIPTS
+        if fetches and runs:
+            kinds[position] = kinds[position + 1] = "tool"
+    return tuple(kinds)
 
 
 def is_other_installer(command: Command) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.containers.build_steps import (
     BUILDING,
     Piece,
-    kind_of,
+    kinds_of,
     pieces,
 )
 from mega_optimizer.codemods.containers.installs import Install, parse_install
@@ -29,7 +29,7 @@ from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.shell import commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mega_optimizer.codemods.containers.build_steps import Kind
     from mega_optimizer.codemods.context import Context
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.dockerignore import Pattern
     from mega_optimizer.repository.service import Word
     from mega_optimizer.repository.shell import Command
+
+
+# Folders that every Debian image has.
+_FOLDERS = ("/", "/bin", "/etc", "/home", "/opt", "/root", "/srv", "/tmp", "/usr/bin", "/usr/src")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +130,11 @@ class Recipe:
         }
         return tuple(found)
 
-    def installs(self) -> Iterator[tuple[Run, Command, Install | str]]:
-        """Yield what each installing command installs."""
+    def installs(self, *, in_place: bool = False) -> Iterator[tuple[Run, Command, Install | str]]:
+        """Yield what each installing command installs; ``in_place`` as for parse_install."""
         for run in self.runs:
             for command in run.of_kind("install"):
-                yield run, command, parse_install(command)
+                yield run, command, parse_install(command, in_place=in_place)
 
     def folder_at(self, instruction: Instruction) -> str:
         """Return the working directory there; official images start in ``/``."""
@@ -155,7 +159,7 @@ def read_recipe(context: Context, dockerfile: Dockerfile, stage: Stage, content:
     for instruction in stage.instructions:
         if instruction.keyword == "RUN":
             found = commands(instruction, shell_at(dockerfile, stage, instruction))
-            kinds = tuple(map(kind_of, found))
+            kinds = kinds_of(found)
             chain = pieces(content, instruction, found)
             runs.append(Run(instruction, found, kinds, chain))
     recipe = Recipe(dockerfile.path, content, dockerfile, stage, tuple(runs), ())
@@ -188,7 +192,9 @@ def is_started(context: Context, stage: Stage) -> bool:
 
 
 def _transfers(context: Context, recipe: Recipe) -> Iterator[Transfer]:
+    folders = set(_FOLDERS)
     for instruction in recipe.stage.instructions:
+        folders |= _made_folders(recipe, instruction)
         copy = copies(instruction)
         if copy is None or copy.from_stage is not None:
             continue
@@ -203,8 +209,25 @@ def _transfers(context: Context, recipe: Recipe) -> Iterator[Transfer]:
             clean = _clean(source)
             is_folder = is_context_folder(context, clean)
             into = len(sources) > 1 or destination.endswith("/") or _is_dot(destination)
-            into = into or bool(set(clean) & set("*?["))
+            into = into or bool(set(clean) & set("*?[")) or target in folders
             yield Transfer(instruction, clean, target, is_folder, into and not is_folder)
+
+
+def _made_folders(recipe: Recipe, instruction: Instruction) -> set[str]:
+    """Return the folders that are there after ``instruction``, and those that hold them."""
+    made: set[str] = set()
+    here = recipe.folder_at(instruction)
+    if instruction.keyword == "WORKDIR" and instruction.values:
+        written = recipe.expanded(instruction.values[0], instruction)
+        made.add(posixpath.normpath(posixpath.join(here, written or ".")))
+    for run in recipe.runs:
+        for command in run.commands if run.instruction is instruction else ():
+            if command.program == "mkdir" and command.inside in ("", "group"):
+                texts = (text for text in command.texts[1:] if not text.startswith("-"))
+                known = (recipe.expanded(text, instruction) for text in texts)
+                made |= {posixpath.normpath(posixpath.join(here, path)) for path in known if path}
+    above = {path[:at] for path in made for at, letter in enumerate(path) if letter == "/" and at}
+    return made | above
 
 
 def _clean(source: str) -> str:
@@ -233,7 +256,7 @@ def is_context_folder(context: Context, source: str) -> bool:
 
 def shipped_files(context: Context, recipe: Recipe) -> frozenset[str]:
     """Return the files of the repository that the image holds."""
-    patterns = _ignore_patterns(context, recipe)
+    patterns = ignore_patterns(context, recipe)
     return frozenset(
         path
         for inner, path in context_files(context.files, context.service.root, patterns)
@@ -243,12 +266,13 @@ def shipped_files(context: Context, recipe: Recipe) -> frozenset[str]:
 
 def ships_history(context: Context, recipe: Recipe) -> bool:
     """Whether the image may hold the ``.git`` folder of the repository."""
-    if context.service.root or ignored(_ignore_patterns(context, recipe), ".git/HEAD"):
+    if context.service.root or ignored(ignore_patterns(context, recipe), ".git/HEAD"):
         return False
     return any(transfer.takes(".git/HEAD") for transfer in recipe.transfers)
 
 
-def _ignore_patterns(context: Context, recipe: Recipe) -> tuple[Pattern, ...]:
+def ignore_patterns(context: Context, recipe: Recipe) -> tuple[Pattern, ...]:
+    """Return the patterns of the .dockerignore that holds for the build."""
     path = ignore_file(context.files, context.service.root, recipe.path)
     content = context.read(path) if path else b""
     patterns = parse_dockerignore(path or "", content) if isinstance(content, bytes) else ()
@@ -272,10 +296,18 @@ def apt_packages(command: Command) -> tuple[Word, ...]:
     return tuple(found)
 
 
-def mentions(recipe: Recipe, pattern: re.Pattern[bytes]) -> tuple[Instruction, str] | None:
-    """Return the first instruction that matches ``pattern``, and the text that does."""
+def mentions(
+    recipe: Recipe, pattern: re.Pattern[bytes], without: Sequence[str] = ()
+) -> tuple[Instruction, str] | None:
+    """Return the first instruction that matches ``pattern``, and the text that does.
+
+    What names one of the paths ``without`` does not count.
+    """
     for instruction in recipe.stage.instructions:
-        found = pattern.search(recipe.content, instruction.start, instruction.end)
+        text = recipe.content[instruction.start : instruction.end]
+        for path in without:
+            text = text.replace(path.encode(), b"")
+        found = pattern.search(text)
         if found:
             return instruction, found[0].decode("utf-8", "replace").strip()
     return None

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.image_recipe import in_context
+from mega_optimizer.codemods.containers.manager_projects import reads_project
 from mega_optimizer.codemods.containers.stage_split import Sources
 from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.repository.dependencies.model import Manifest
@@ -43,7 +44,7 @@ def sources_of(context: Context, recipe: Recipe) -> tuple[Sources, ...] | Skip:
     return tuple(
         Sources(instructions[start])
         if start in whole
-        else Sources(instructions[start], _lines(recipe, instructions[start], wanted[start]))
+        else Sources(instructions[start], copy_lines(recipe, instructions[start], wanted[start]))
         for start in sorted({*whole, *wanted})
     )
 
@@ -58,12 +59,18 @@ def install_sources(
     bound = any(flag.name == "mount" and "bind" in flag.value for flag in run.instruction.flags)
     found: list[tuple[Transfer, str | None]] = []
     waiting: list[str] = []
-    for name in (*install.files, *install.projects):
+    projects = install.projects
+    if install.tool in ("uv-sync", "poetry", "pipenv"):
+        reads = _reads_project(context, recipe, run, install, earlier)
+        if isinstance(reads, Skip):
+            return reads
+        projects = (".",) if reads else ()
+    for name in (*install.files, *projects):
         written = recipe.expanded(name, run.instruction)
         if written is None:
             return Skip(place, "manifest-unknown", f"{name} depends on an argument")
         path = posixpath.normpath(posixpath.join(folder, written))
-        if name in install.projects:
+        if name in projects:
             covering = [each for each in earlier if _covers(each, path)]
             if not covering and not bound:
                 return Skip(place, "manifest-not-found", f"nothing copies {path} into the image")
@@ -72,6 +79,8 @@ def install_sources(
             return Skip(place, "manifest-unknown", f"{written} is not in the repository")
         else:
             waiting.append(path)
+    beside = _beside(context, install, earlier, folder)
+    waiting += beside
     seen: set[str] = set()
     while waiting:
         path = waiting.pop(0)
@@ -84,7 +93,7 @@ def install_sources(
                 continue
             return Skip(place, "manifest-not-found", f"{path} is no file of the repository")
         source = in_context(context, transfer.source_of(path) or "")
-        inner = _included(context, place, source)
+        inner = () if path in beside else _included(context, place, source)
         if isinstance(inner, Skip):
             return inner
         found.append((transfer, path))
@@ -96,6 +105,51 @@ def install_sources(
             for other in inner
         ]
     return found
+
+
+def _beside(context: Context, install: Install, earlier: list[Transfer], folder: str) -> list[str]:
+    """Return what is read where it exists: locks, and the settings of ``uv pip``."""
+    names = install.optional if install.tool != "uv" else ("uv.toml", "pyproject.toml")
+    found = []
+    for path in (posixpath.join(folder, name) for name in names):
+        transfer = next((each for each in reversed(earlier) if _has(context, each, path)), None)
+        if transfer is None:
+            continue
+        content = context.read(in_context(context, transfer.source_of(path) or ""))
+        is_silent = install.tool == "uv" and path.endswith("pyproject.toml")
+        if not is_silent or (isinstance(content, bytes) and b"[tool.uv" in content):
+            found.append(path)
+    return found
+
+
+def _reads_project(
+    context: Context, recipe: Recipe, run: Run, install: Install, earlier: list[Transfer]
+) -> bool | Skip:
+    """Return whether a project manager reads more than its manifest and its lock."""
+    path = posixpath.join(recipe.folder_at(run.instruction), install.files[0])
+    transfer = next((each for each in reversed(earlier) if _has(context, each, path)), None)
+    source = transfer.source_of(path) if transfer else _mounted_source(recipe, run, path)
+    if source is None:
+        place = Place(recipe.path, run.instruction.line, end_line=run.instruction.end_line)
+        return Skip(place, "manifest-not-found", f"{path} is no file of the repository")
+    manifest = in_context(context, source)
+    return reads_project(context, manifest, install)
+
+
+def _mounted_source(recipe: Recipe, run: Run, path: str) -> str | None:
+    """Return what of the build context a bind mount lays at ``path``, if any does."""
+    for flag in run.instruction.flags:
+        options = dict(part.partition("=")[::2] for part in flag.value.split(","))
+        target = options.get("target") or options.get("dst") or options.get("destination")
+        if flag.name != "mount" or options.get("type", "bind") != "bind" or "from" in options:
+            continue
+        folder = posixpath.join(recipe.folder_at(run.instruction), target or "")
+        source = posixpath.normpath(options.get("source") or options.get("src") or ".")
+        if posixpath.normpath(folder) == path:
+            return source
+        if path.startswith(posixpath.join(posixpath.normpath(folder), "")):
+            return posixpath.normpath(posixpath.join(source, posixpath.relpath(path, folder)))
+    return None
 
 
 def _covers(transfer: Transfer, path: str) -> bool:
@@ -127,7 +181,9 @@ def _included(context: Context, place: Place, source: str) -> tuple[str, ...] | 
     return (*manifest.includes, *manifest.constraints)
 
 
-def _lines(recipe: Recipe, instruction: Instruction, wanted: dict[str, str]) -> tuple[str, ...]:
+def copy_lines(
+    recipe: Recipe, instruction: Instruction, wanted: dict[str, str], flags: str = ""
+) -> tuple[str, ...]:
     """Return COPY lines that bring just the manifests of a COPY that brings more."""
     here = recipe.folder_at(instruction)
     by_folder: dict[str, list[str]] = {}
@@ -135,8 +191,11 @@ def _lines(recipe: Recipe, instruction: Instruction, wanted: dict[str, str]) -> 
         by_folder.setdefault(posixpath.dirname(path), []).append(source)
     lines = []
     for folder, sources in by_folder.items():
-        target = "." if folder == here else posixpath.join(posixpath.relpath(folder, here), "")
-        if target.startswith("..") or (here == "/" and target != "."):
+        here_name = "./" if len(sources) > 1 else "."  # hadolint DL3021
+        target = (
+            here_name if folder == here else posixpath.join(posixpath.relpath(folder, here), "")
+        )
+        if target.startswith("..") or (here == "/" and folder != here):
             target = posixpath.join(folder, "")
-        lines.append(f"COPY {' '.join(sorted(sources))} {target}")
+        lines.append(f"COPY {flags}{' '.join(sorted(sources))} {target}")
     return tuple(lines)

@@ -24,6 +24,12 @@ _TAG = re.compile(
     r"(?P<release>(?:^|-)(?:trixie|bookworm|bullseye|buster|stretch))?"
 )
 _IMAGE = re.compile(rf"(?P<repository>{_REPOSITORY})(?::(?P<tag>[\w.-]+))?")
+# Images of uv: uv beside the Python of the official image of that release.
+# https://docs.astral.sh/uv/guides/integration/docker/#available-images
+_UV_IMAGE = re.compile(
+    r"ghcr\.io/astral-sh/uv:(?:[\d.]+-)?python(?P<version>3\.(?P<minor>\d+)(?:\.(?P<patch>\d+))?)"
+    r"-(?P<release>trixie|bookworm|bullseye)(?P<slim>-slim)?"
+)
 _WRITTEN = re.compile(
     rf"{_REPOSITORY}:(?:[\w.]+|\$\w+|\$\{{\w+\}})"
     r"(?P<release>-(?:trixie|bookworm|bullseye|buster|stretch))?"
@@ -79,6 +85,16 @@ def python_image(stage: Stage) -> PythonImage | tuple[str, str]:
     if "alpine" in stage.image:
         return "alpine-base", f"{stage.base} has another C library than the slim image"
     found = _IMAGE.fullmatch(stage.image)
+    by_uv = _UV_IMAGE.fullmatch(stage.base)
+    if by_uv:
+        return PythonImage(
+            stage.base,
+            f"python:{by_uv['version']}-slim-{by_uv['release']}",
+            bool(by_uv["slim"]),
+            int(by_uv["minor"]),
+            int(by_uv["patch"]) if by_uv["patch"] else None,
+            by_uv["release"],
+        )
     if found is None:
         return "other-base", f"{stage.base} is not the official Python image"
     parts = _TAG.fullmatch(found["tag"] or "")

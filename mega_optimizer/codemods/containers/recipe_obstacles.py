@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.build_steps import BUILDING, is_other_installer
 from mega_optimizer.codemods.containers.image_recipe import apt_packages, mentions
+from mega_optimizer.codemods.containers.pip_configuration import configures_installer
 from mega_optimizer.codemods.containers.system_packages import (
     is_for_building,
     is_system_python,
@@ -23,6 +24,7 @@ from mega_optimizer.repository.wrappers import unwrapped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mega_optimizer.codemods.containers.environments import Environment
     from mega_optimizer.codemods.containers.image_recipe import Recipe, Run
     from mega_optimizer.repository.dockerfile import Instruction
     from mega_optimizer.repository.shell import Command
@@ -47,7 +49,6 @@ _ENVIRONMENT_NAMES = frozenset(
 )  # fmt: skip
 # Their set-up links manual pages. https://bugs.debian.org/863199
 _FAILS_ON_SLIM = re.compile(r"openjdk-|default-j|ca-certificates-java")
-_PIP_CONFIGURATION = ("pip.conf", ".pip", ".netrc", ".pydistutils.cfg", "uv.toml", ".pypirc")
 # Programs that start others with a PATH of their own.
 _RESETS_PATH = re.compile(
     rb"\b(?:crond?|sudo|su|runuser|login|sshd|systemctl|start-stop-daemon)\b(?![./:=-])"
@@ -55,16 +56,16 @@ _RESETS_PATH = re.compile(
 )
 
 
-def recipe_obstacle(recipe: Recipe) -> Skip | None:
+def recipe_obstacle(recipe: Recipe, environment: Environment) -> Skip | None:
     """Return the first reason not to split ``recipe``, None where there is none."""
-    return next(_obstacles(recipe), None)
+    return next(_obstacles(recipe, environment), None)
 
 
-def _obstacles(recipe: Recipe) -> Iterator[Skip]:
-    yield from _shape(recipe)
+def _obstacles(recipe: Recipe, environment: Environment) -> Iterator[Skip]:
+    yield from _shape(recipe, environment)
     for run in recipe.runs:
-        yield from _unknown_steps(recipe, run)
-    yield from _environment(recipe)
+        yield from _unknown_steps(recipe, run, environment)
+    yield from _environment(recipe, environment)
     yield from _order(recipe)
     for run in recipe.runs:
         yield from _system_packages(recipe, run)
@@ -77,13 +78,14 @@ def _skip(recipe: Recipe, instruction: Instruction, code: str, reason: str) -> S
     return Skip(place, code, reason)
 
 
-def _shape(recipe: Recipe) -> Iterator[Skip]:
+def _shape(recipe: Recipe, environment: Environment) -> Iterator[Skip]:
     if _DEVELOPMENT_NAME.search(recipe.path):
         reason = "its name says that people work in this image: they may want the compilers"
         yield Skip(Place(recipe.path), "development-image", reason)
     for instruction in recipe.stage.instructions:
         volumes = instruction.values if instruction.keyword == "VOLUME" else ()
-        if any(path.rstrip("/") in ("", "/opt") for path in volumes):
+        above = ("", *_folders_above(environment.path))
+        if any(path.rstrip("/") in above for path in volumes):
             reason = "a volume lies over the folder of the environment"
             yield _skip(recipe, instruction, "own-environment", reason)
         if instruction.opaque:
@@ -98,12 +100,20 @@ def _shape(recipe: Recipe) -> Iterator[Skip]:
             yield _skip(recipe, run.instruction, "opaque-shell", reason)
 
 
-def _unknown_steps(recipe: Recipe, run: Run) -> Iterator[Skip]:
+def _folders_above(path: str) -> Iterator[str]:
+    while path not in ("", "/"):
+        path = posixpath.dirname(path)
+        yield path.rstrip("/")
+
+
+def _unknown_steps(recipe: Recipe, run: Run, environment: Environment) -> Iterator[Skip]:
     text = recipe.content[run.instruction.start : run.instruction.end]
+    if environment.own:
+        text = text.replace(environment.path.encode(), b"")
     if _OWN_ENVIRONMENT.search(text):
         reason = "the image makes a virtual environment of its own"
         yield _skip(recipe, run.instruction, "own-environment", reason)
-    for command in run.of_kind("unknown", "environment", "install"):
+    for command in run.of_kind("unknown", "environment"):
         if is_other_installer(command):
             reason = f"{_name(command)} installs the packages"
             yield _skip(recipe, run.instruction, "installer", reason)
@@ -120,8 +130,13 @@ def _name(command: Command) -> str:
     return " ".join(word.text for word in (words or command.words)[:2])
 
 
-def _environment(recipe: Recipe) -> Iterator[Skip]:
-    found = mentions(recipe, _OWN_ENVIRONMENT)
+def _environment(recipe: Recipe, environment: Environment) -> Iterator[Skip]:
+    own = environment.path if environment.own else ""
+    known = [own] if own else []
+    if any("tool" in run.kinds and run.pieces is None for run in recipe.runs):
+        # Where the set-up scripts of poetry and uv put them: in the builder only.
+        known += ["/root/.local/bin", "$HOME/.local/bin", "${HOME}/.local/bin"]
+    found = mentions(recipe, _OWN_ENVIRONMENT, without=known)
     if found:
         yield _skip(recipe, found[0], "own-environment", f"it uses {found[1]}")
     found = mentions(recipe, _INTERPRETER_PATH)
@@ -136,7 +151,7 @@ def _environment(recipe: Recipe) -> Iterator[Skip]:
         if instruction.keyword not in ("ENV", "ARG"):
             continue
         for name, value in _assignments(instruction):
-            if name in _ENVIRONMENT_NAMES:
+            if name in _ENVIRONMENT_NAMES and not (own and value.strip("\"'") == own):
                 reason = f"{name} says where packages are installed, or how"
                 yield _skip(recipe, instruction, "own-environment", reason)
             if name == "PATH" and not re.search(r"\$\{?PATH\b", value):
@@ -166,10 +181,7 @@ def _order(recipe: Recipe) -> Iterator[Skip]:
             reason = f"packages are installed after USER {user}, and may belong to that user"
             yield _skip(recipe, instruction, "installs-as-user", reason)
         copy = copies(instruction)
-        names = (
-            [posixpath.basename(path) for path in (*copy.sources, copy.destination)] if copy else []
-        )
-        if any(name in _PIP_CONFIGURATION for name in names):
+        if copy is not None and configures_installer(copy):
             reason = "it configures the installer"
             yield _skip(recipe, instruction, "installer-configuration", reason)
     for run in recipe.runs:

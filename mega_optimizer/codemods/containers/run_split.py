@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from mega_optimizer.codemods.containers.build_steps import APT, BUILDING, RUNNING
 from mega_optimizer.codemods.containers.image_recipe import apt_packages
-from mega_optimizer.codemods.containers.installs import install_words
+from mega_optimizer.codemods.containers.installs import install_words, tool_of
+from mega_optimizer.codemods.containers.system_edits import APT_LISTS
 from mega_optimizer.codemods.containers.system_packages import (
     is_for_building,
     is_for_running,
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.service import Word
     from mega_optimizer.repository.shell import Command
 
-Side = Literal["building", "running"]
-APT_LISTS = "rm -rf /var/lib/apt/lists/*"
+Side = Literal["preparing", "building", "running"]
+# What brings a project manager and sets it up.
+_MANAGERS = frozenset({"tool", "upgrade-pip"})
 
 
 def side_of(recipe: Recipe, run: Run, side: Side) -> Edits | None:
     """Return the edits that leave in ``run`` what belongs to ``side``; None where nothing does."""
+    if side == "preparing" and not brings_manager_first(run):
+        return None
     if run.pieces is None:
         is_here = (run.builds and not _is_after_installs(recipe, run)) == (side == "building")
         return tuple(_option_edits(recipe, run)) if is_here else None
@@ -49,7 +53,7 @@ def side_of(recipe: Recipe, run: Run, side: Side) -> Edits | None:
     for piece, keep in zip(run.pieces, kept, strict=True):
         if keep and piece.kind == "apt-install":
             edits += _package_edits(recipe, piece.command, side)
-    if side == "building":
+    if side != "running":
         ranges = [piece for piece, keep in zip(run.pieces, kept, strict=True) if keep]
         edits += (
             edit
@@ -59,6 +63,15 @@ def side_of(recipe: Recipe, run: Run, side: Side) -> Edits | None:
     else:
         edits += _list_removal(recipe, run, run.pieces, kept)
     return tuple(edits)
+
+
+def brings_manager_first(run: Run) -> bool:
+    """Whether it installs poetry or pipenv and then uses it.
+
+    What they bring along must not come to stand among the packages of the program.
+    """
+    tools = {tool_of(command) for command in run.of_kind("install")}
+    return run.pieces is not None and "tool" in run.kinds and bool(tools & {"poetry", "pipenv"})
 
 
 def _is_after_installs(recipe: Recipe, run: Run) -> bool:
@@ -109,6 +122,8 @@ def _kept(recipe: Recipe, run: Run, pieces: Sequence[Piece], side: Side) -> list
 
 def _belongs(recipe: Recipe, run: Run, piece: Piece, side: Side) -> bool:
     kind = piece.kind
+    if brings_manager_first(run) and (kind in _MANAGERS or side == "preparing"):
+        return side == "preparing" and kind in {*_MANAGERS, "neutral"}
     if kind in BUILDING and _is_after_installs(recipe, run):
         return side == "running"
     if kind == "apt-install":
@@ -229,7 +244,7 @@ def _option_edits(recipe: Recipe, run: Run) -> Iterator[Edit]:
             option = b', "--no-cache-dir"' if command.exec_form else b" --no-cache-dir"
             yield Edit(recipe.path, subcommand.end, subcommand.end, option)
         previous = {word: before for before, word in pairwise(command.words)}
-        for word in install_words(command):
+        for word in install_words(command) if tool_of(command) == "uv" else ():
             if word.text == "--system":
                 yield Edit(recipe.path, previous[word].end, word.end, b"")
 

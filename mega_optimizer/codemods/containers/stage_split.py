@@ -11,17 +11,19 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.image_recipe import apt_packages
-from mega_optimizer.codemods.containers.run_split import APT_LISTS, side_of
+from mega_optimizer.codemods.containers.run_split import side_of
+from mega_optimizer.codemods.containers.runners import leaves_managers, runner_edits
+from mega_optimizer.codemods.containers.system_edits import APT_LISTS
 from mega_optimizer.codemods.containers.system_packages import is_for_building, package_name
 from mega_optimizer.codemods.finding import Edit, apply_edits
 
 if TYPE_CHECKING:
+    from mega_optimizer.codemods.containers.environments import Environment
     from mega_optimizer.codemods.containers.image_recipe import Recipe
     from mega_optimizer.codemods.containers.python_images import PythonImage
     from mega_optimizer.codemods.finding import Edits
     from mega_optimizer.repository.dockerfile import Instruction
 
-ENVIRONMENT = "/opt/venv"
 # Variables that only what runs in the end reads.
 _READ_AT_RUN_TIME = frozenset(
     {
@@ -50,12 +52,17 @@ class Block:
 
 
 def split(
-    recipe: Recipe, image: PythonImage, sources: tuple[Sources, ...], needed: tuple[str, ...]
+    recipe: Recipe,
+    image: PythonImage,
+    environment: Environment,
+    sources: tuple[Sources, ...],
+    needed: tuple[str, ...],
 ) -> Edits:
     """Return the edits that make two stages of the one.
 
-    ``sources`` say what the builder needs of the build context, ``needed`` which Debian packages
-    the image needs beside those that it installs already.
+    ``environment`` is what goes from one to the other. ``sources`` say what the builder needs of
+    the build context, ``needed`` which Debian packages the image needs beside those that it
+    installs already.
     """
     text = _Text(recipe)
     blocks: list[Block] = []
@@ -69,10 +76,14 @@ def split(
         removed = False
         run = runs.get(instruction.start)
         if run is not None:
-            building = side_of(recipe, run, "building") if builds else None
-            if building is not None:
-                blocks.append(text.block(instruction, building, "install" not in run.kinds))
+            for side in ("preparing", "building") if builds else ():
+                part = side_of(recipe, run, side)
+                if part is not None:
+                    leads = side == "preparing" or "install" not in run.kinds
+                    blocks.append(text.block(instruction, part, leads))
             running = side_of(recipe, run, "running")
+            if running is not None and leaves_managers(recipe):
+                running = (*running, *runner_edits(recipe, instruction))
             edits += text.removal(instruction) if running is None else running
             removed = running is None
         elif instruction.start in by_start:
@@ -84,11 +95,15 @@ def split(
         elif builds and _is_read_by_installers(instruction):
             leads = all(block.leads for block in blocks)
             blocks.append(text.block(instruction, (), leads))
+        if run is None and leaves_managers(recipe):
+            edits += runner_edits(recipe, instruction)
         text.leave(removed=removed)
     edits = _with_appended(edits, appended)
-    edits.append(_environment_copy(recipe, text, () if appended else needed))
+    edits.append(_environment_copy(recipe, environment, text, () if appended else needed))
     origin = recipe.stage.origin
-    stages = _builder(recipe, text, blocks) + text.newline * 2 + text.origin(image.runtime)
+    stages = (
+        _builder(recipe, environment, text, blocks) + text.newline * 2 + text.origin(image.runtime)
+    )
     return (*edits, Edit(recipe.path, origin.start, origin.end, stages))
 
 
@@ -182,19 +197,18 @@ class _Text:
         return head + image.encode() + tail
 
 
-def _builder(recipe: Recipe, text: _Text, blocks: list[Block]) -> bytes:
+def _builder(recipe: Recipe, environment: Environment, text: _Text, blocks: list[Block]) -> bytes:
     """Return the text of the builder stage."""
-    uses_uv = any(
-        install.uses_uv for _, _, install in recipe.installs() if not isinstance(install, str)
-    )
-    # pip finds the environment by the interpreter that PATH leads to, uv by this variable.
-    variables = [f"ENV VIRTUAL_ENV={ENVIRONMENT}"] if uses_uv else []
-    made = text.lines(f"RUN python -m venv {ENVIRONMENT}", *variables, _path())
     before = [block for block in blocks if block.leads]
     after = [block for block in blocks if not block.leads]
+    if not environment.own:
+        # pip finds the environment by the interpreter that PATH leads to, others by this variable.
+        variables = [f"ENV VIRTUAL_ENV={environment.path}"] if environment.named else []
+        lines = (*variables, f"RUN python -m venv {environment.path}", _path(environment))
+        before.append(Block(text.lines(*lines), True, True))
+        after = [replace(block, spaced=True) for block in after[:1]] + after[1:]
     written = text.origin(recipe.stage.base, _builder_name(recipe))
-    following = [replace(block, spaced=True) for block in after[:1]] + after[1:]
-    for block in (*before, Block(made, True, True), *following):
+    for block in (*before, *after):
         written += text.newline * (2 if block.spaced else 1) + block.text
     return written
 
@@ -204,11 +218,13 @@ def _builder_name(recipe: Recipe) -> str:
     return "build" if name and name.lower() == "builder" else "builder"
 
 
-def _path() -> str:
-    return f'ENV PATH="{ENVIRONMENT}/bin:$PATH"'
+def _path(environment: Environment) -> str:
+    return f'ENV PATH="{environment.path}/bin:$PATH"'
 
 
-def _environment_copy(recipe: Recipe, text: _Text, needed: tuple[str, ...]) -> Edit:
+def _environment_copy(
+    recipe: Recipe, environment: Environment, text: _Text, needed: tuple[str, ...]
+) -> Edit:
     """Insert the environment, and what is needed, before the first thing that changes often."""
     anchor = next(
         instruction
@@ -216,7 +232,10 @@ def _environment_copy(recipe: Recipe, text: _Text, needed: tuple[str, ...]) -> E
         if (instruction.keyword in ("COPY", "ADD") and instruction.flag("from") is None)
         or any("install" in run.kinds and run.instruction is instruction for run in recipe.runs)
     )
-    lines = [f"COPY --from={_builder_name(recipe)} {ENVIRONMENT} {ENVIRONMENT}", _path()]
+    path = environment.path
+    lines = [f"COPY --from={_builder_name(recipe)} {path} {path}"]
+    if not environment.on_path:
+        lines.append(_path(environment))
     if needed:
         install = f"apt-get install -y --no-install-recommends {' '.join(needed)}"
         lines[:0] = ["RUN apt-get update \\", f"    && {install} \\", f"    && {APT_LISTS}", ""]

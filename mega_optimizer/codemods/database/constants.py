@@ -44,7 +44,9 @@ COMPOSING = PURE_METHODS | frozenset(
 )  # fmt: skip
 READS = re.compile(r"(?i)load|parse|read|config|settings|dotenv|^dict$")
 CONSTRUCTORS = frozenset({"__init__", "__post_init__", "model_post_init", "__new__"})
-CONSTANT_PACKAGES = frozenset({"json", "orjson", "sqlalchemy"})
+CONSTANT_PACKAGES = frozenset(
+    {"json", "orjson", "sqlalchemy", "psycopg", "psycopg2", "httpx", "aiohttp", "ssl"}
+)
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Inputs:
 
     words: set[str] = field(default_factory=set)
     texts: list[str] = field(default_factory=list)
+    pure: frozenset[str] = frozenset()  # further functions that are pure
 
 
 def is_constant(
@@ -216,7 +219,11 @@ def _is_constant_call(
         for position, each in enumerate(value.arguments):  # the name, then the default
             _note_strings(each.value, inputs, words=position == 0)
         return True
-    if value.name in PURE or (value.text.startswith(".") and value.text[1:] in PURE_METHODS):
+    if (
+        value.name in PURE
+        or value.name in inputs.pure
+        or (value.text.startswith(".") and value.text[1:] in PURE_METHODS)
+    ):
         return True
     receiver, dot, method = value.text.rpartition(".")
     if dot and receiver and method in PURE_METHODS:

@@ -2,8 +2,10 @@
 
 A client of redis-py is a pool of connections, made to be shared by threads: each command takes a
 connection out and puts it back (``redis/client.py``: ``execute_command``). The pool is also safe to
-fork (``redis/connection.py``: ``ConnectionPool._checkpid``). That of ``redis.asyncio`` belongs to
-the event loop that opened its connections.
+fork (``redis/connection.py``: ``ConnectionPool._checkpid``), and replaces connections that the
+server has closed. That of ``redis.asyncio`` belongs to the event loop that opened its connections,
+and hands out closed ones in redis-py 4 and, made by ``from_url``, in 8.1 (tried on a server that
+was restarted).
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_consta
 from mega_optimizer.codemods.database.hazards import disposes, forks_after_import, varies
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.program import Definition, Program
-from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request
+from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request, users
+from mega_optimizer.repository.dependencies.allowed import holds
 from mega_optimizer.repository.place import Place, Problem
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ MAKERS = tuple(
     for package in PACKAGES
     for name in ("Redis", "StrictRedis", "from_url", "Redis.from_url", "StrictRedis.from_url")
 )
+RECONNECTS = ">=5,<8.1"  # versions of which an asyncio client notices that the server was restarted
 CLOSING = (".close", ".aclose", ".disconnect", ".reset", ".connection_pool")
 OWN_POOLS = {
     "connection_pool": "own-pool",
@@ -81,6 +85,12 @@ def _is_asyncio(call: Call) -> bool:
     return ".asyncio." in (call.name or "")
 
 
+def _reconnects(context: Context) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return holds(context.dependencies, "redis", SpecifierSet(RECONNECTS)).answer == "holds"
+
+
 def _objection(context: Context, program: Program, facts: PythonFacts, call: Call) -> Skip | None:
     place = Place(facts.path, call.line, call.column)
     function = facts.function(call.scope)
@@ -103,6 +113,9 @@ def _objection(context: Context, program: Program, facts: PythonFacts, call: Cal
         reason = f"{stateful} leaves state in a connection, which the next request would find"
         return Skip(place, "connection-state", reason)
     loop_bound = "an asyncio client" if _is_asyncio(call) else None
+    if loop_bound and not _reconnects(context):
+        reason = f"only asyncio clients of redis{RECONNECTS} notice that the server was restarted"
+        return Skip(place, "asyncio-reconnect", reason)
     objection = varies(program, inputs, place, loop_bound, REPLACED_IN_TESTS)
     if objection is None and loop_bound:
         after_import = forks_after_import(context, program)
@@ -150,7 +163,7 @@ def _local_objection(
         )
     ):
         return Skip(place, "client-kept", "the client is kept beyond the call already")
-    if _opened_by_with(context, facts.path, call) or any(
+    if _opened_by_with(context, program, facts, call) or any(
         each.scope == call.scope and each.text.endswith(CLOSING) for each in facts.calls
     ):
         return Skip(place, "closed", "the client, or its pool, is closed after use")
@@ -180,17 +193,49 @@ def _used_elsewhere(program: Program, facts: PythonFacts, attribute: str, scope:
     )
 
 
-def _opened_by_with(context: Context, path: str, call: Call) -> bool:
-    """Whether a ``with`` statement closes what the call makes."""
+def _opened_by_with(context: Context, program: Program, facts: PythonFacts, call: Call) -> bool:
+    """Whether a ``with`` statement closes the client: in its function, or in one that uses it.
+
+    Leaving the block disconnects the pool, also the connections that other threads are using.
+    """
+    here = Definition(facts.path, call.scope)
+    own_name = call.scope.rpartition(".")[2]
+    places = {here, *(user for user in users(program, here) if user is not None)}
+    for place in places:
+        known = program.facts(place.path)
+        if known is None:
+            continue
+        function = known.function(place.name)
+        names = {each.name for each in function.parameters} if function and place != here else set()
+        names |= {
+            each.target
+            for each in known.assignments
+            if each.scope == place.name
+            and (each.value == call.value or each.value.text.rpartition(".")[2] == own_name)
+        }
+        for entered in _entered(context, place.path):
+            if isinstance(entered, ast.Name) and entered.id in names:
+                return True
+            if not isinstance(entered, ast.Call):
+                continue
+            position = (place.path, entered.lineno, entered.col_offset + 1)
+            if position == (facts.path, call.line, call.column):
+                return True
+            if ast.unparse(entered.func).rpartition(".")[2] == own_name:
+                return True
+    return False
+
+
+def _entered(context: Context, path: str) -> Iterator[ast.expr]:
+    """Yield what the ``with`` statements of a module enter, without ``await``."""
     content = context.read(path)
     if not isinstance(content, bytes):
-        return False
-    return any(
-        (item.context_expr.lineno, item.context_expr.col_offset + 1) == (call.line, call.column)
-        for node in ast.walk(ast.parse(content))
-        if isinstance(node, ast.With | ast.AsyncWith)
-        for item in node.items
-    )
+        return
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.With | ast.AsyncWith):
+            for item in node.items:
+                expression = item.context_expr
+                yield expression.value if isinstance(expression, ast.Await) else expression
 
 
 def _rewrite(context: Context, facts: PythonFacts, calls: list[Call]) -> Iterator[Outcome]:

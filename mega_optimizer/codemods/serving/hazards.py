@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.python import Call, PythonFacts, Value
 
 MULTIPROCESS_DIRECTORY = b"PROMETHEUS_MULTIPROC_DIR"
+NATIVE = ("numpy", "scipy", "torch", "scikit-learn", "pandas", "onnxruntime", "tensorflow")
+NATIVE_VARIABLE = "OMP_NUM_THREADS"
 REACH = 400  # modules of one application that are looked at
 
 SCHEDULERS = frozenset(
@@ -76,6 +78,7 @@ MODEL_LOADERS = frozenset(
         "xgboost.Booster", "lightgbm.Booster", "catboost.CatBoostClassifier",
     }
 )  # fmt: skip
+CONNECTIONS = re.compile(r"connection|socket|client|active|room|subscri|manager|hub|broadcast")
 RANDOM = frozenset(
     {"os.urandom", "secrets.token_hex", "secrets.token_bytes", "secrets.token_urlsafe",
      "uuid.uuid4", "fernet.generate_key", "cryptography.fernet.Fernet.generate_key"}
@@ -107,10 +110,10 @@ def multi_worker_hazards(context: Context) -> tuple[Hazard, ...]:
     Kinds: ``kubernetes``, ``autoscaler``, ``replicas``, ``gpu``, ``module-state``,
     ``global-state``, ``websocket-state``, ``socketio``, ``scheduler``, ``background-loop``,
     ``in-process-lock``, ``in-process-cache``, ``in-process-limiter``, ``prometheus``,
-    ``model-in-memory``, ``sqlite``, ``random-secret``.
+    ``model-in-memory``, ``native-threads``, ``sqlite``, ``random-secret``.
     """
     found: dict[str, Hazard] = {}
-    for hazard in (*_deployed(context), *_in_code(context)):
+    for hazard in (*_deployed(context), *_native_threads(context), *_in_code(context)):
         found.setdefault(hazard.kind, hazard)
     return tuple(found.values())
 
@@ -130,6 +133,19 @@ def _deployed(context: Context) -> Iterator[Hazard]:
     if gpu is not None:
         sentence = "it uses a GPU, whose memory every process would fill again"
         yield Hazard("gpu", gpu.place, sentence)
+
+
+def _native_threads(context: Context) -> Iterator[Hazard]:
+    """Yield libraries that start a thread per processor, in every process anew."""
+    deployed = (each.environment for each in context.service.deployments)
+    if any(NATIVE_VARIABLE in each for each in deployed) or any(
+        NATIVE_VARIABLE in site.environment for site in context.launch
+    ):
+        return
+    for name in NATIVE:
+        for declared in context.dependencies.declared(name):
+            sentence = f"{name} starts threads in every process unless {NATIVE_VARIABLE} is set"
+            yield Hazard("native-threads", declared.place, sentence)
 
 
 def _autoscaler(context: Context, name: str) -> Place | None:
@@ -186,7 +202,7 @@ def _reached(context: Context, program: Program) -> tuple[str, ...]:
 def _of_state(context: Context, name: str, place: Place, is_global: bool) -> Hazard:
     content = context.read(place.path)
     sockets = isinstance(content, bytes) and b"WebSocket" in content
-    if sockets and not is_global:
+    if sockets and not is_global and CONNECTIONS.search(name.lower()):
         sentence = f"{name} keeps connections that only their own process can reach"
         return Hazard("websocket-state", place, sentence)
     sentence = f"{name} is written while it runs: every process would have its own"

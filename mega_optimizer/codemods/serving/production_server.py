@@ -17,6 +17,12 @@ from mega_optimizer.codemods.launch_sites import with_words
 from mega_optimizer.codemods.serving.addresses import bind
 from mega_optimizer.codemods.serving.development import Served, served_by
 from mega_optimizer.codemods.serving.hazards import multi_worker_hazards
+from mega_optimizer.codemods.serving.process_count import (
+    CONSERVATIVE,
+    VARIABLE,
+    affordable,
+    chosen_at,
+)
 from mega_optimizer.codemods.serving.reloaders import reloader
 from mega_optimizer.codemods.serving.surroundings import (
     debug_variable_edits,
@@ -108,7 +114,7 @@ def _edits(context: Context, site: LaunchSite, served: Served) -> Edits | Skip:
     setting = _processes(context, site)
     options = [*served.options, "--bind", bind(host, port)]
     if setting and site.source in ("shell", "compose"):
-        options += ["--workers", f"${{WEB_CONCURRENCY:-{setting}}}"]
+        options += ["--workers", f"${{{VARIABLE}:-{setting}}}"]
     options += ["--threads", str(context.parameters["threads"]), "--access-logfile", "-"]
     words = [*served.program, *options, f"{served.module}:{served.application}"]
     first, last = served.words
@@ -120,18 +126,17 @@ def _edits(context: Context, site: LaunchSite, served: Served) -> Edits | Skip:
     edits = [*command, *stop_signal_edits(context), *_guarded(context, served)]
     edits += [each for each in debug_variable_edits(context) if isinstance(each, Edit)]
     if setting and site.source == "dockerfile":
-        line = environment_edit(context, site, "WEB_CONCURRENCY", str(setting))
+        line = environment_edit(context, site, VARIABLE, str(setting))
         edits += [line] if line is not None else []
     return tuple(edits)
 
 
 def _processes(context: Context, site: LaunchSite) -> int | None:
     """Return how many processes to ask for, None where one is right or somebody has decided."""
-    chosen = context.parameters["workers"]
-    decided = [site.environment, *(each.environment for each in context.service.deployments)]
-    if any("WEB_CONCURRENCY" in each for each in decided):
+    if chosen_at(context, site):
         return None
-    count = 2 if chosen == "auto" else int(chosen)
+    chosen = context.parameters["workers"]
+    count = affordable(context, CONSERVATIVE if chosen == "auto" else int(chosen))
     return count if count > 1 and not multi_worker_hazards(context) else None
 
 

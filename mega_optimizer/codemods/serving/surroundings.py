@@ -51,7 +51,9 @@ def is_for_developers(context: Context, site: LaunchSite) -> bool:
 
 
 def _is_named_for_developers(path: str) -> bool:
-    return DEVELOPERS_FILE.search(path.rpartition("/")[2].lower()) is not None
+    folder, _, name = path.lower().rpartition("/")
+    folders = any(DEVELOPERS_STAGE.search(each) for each in folder.split("/"))
+    return folders or DEVELOPERS_FILE.search(name) is not None
 
 
 def mounted_code(context: Context, site: LaunchSite) -> Place | None:

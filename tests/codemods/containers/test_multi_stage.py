@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,10 @@ APPLIED = [
     for example in read_examples(MULTI_STAGE.folder)
     if example.expect == "applied"
 ]
-COPY_OF_ENVIRONMENT = ("COPY", "/opt/venv", "/opt/venv")
-PATH_OF_ENVIRONMENT = ("ENV", "PATH", '"/opt/venv/bin:$PATH"')
+ENVIRONMENTS = ("/opt/venv", "/app/.venv")
+COPIES = [("COPY", path, path) for path in ENVIRONMENTS]
+PATHS = [("ENV", "PATH", f'"{path}/bin:$PATH"') for path in ENVIRONMENTS]
+RUNNERS = {"uv", "poetry", "pipenv", "run", "--no-sync"}
 # apt packages without a version: those that the slim image lacks have none to pin.
 NOT_PINNED = "DL3008"
 
@@ -58,17 +61,27 @@ def last_stage(text: str) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("example", APPLIED)
 def test_the_stage_that_ships_differs_only_in_what_it_installs(example: Example) -> None:
     before, after = (last_stage(text) for text in pair(example))
-    assert after.count(COPY_OF_ENVIRONMENT) == 1
-    assert PATH_OF_ENVIRONMENT in after
-    added = (COPY_OF_ENVIRONMENT, PATH_OF_ENVIRONMENT)
-    kept = [each for each in after if each not in added and each[0] != "RUN"]
+    added = [each for each in after if each in COPIES]
+    assert len(added) == 1
+    path = PATHS[COPIES.index(added[0])]
+    assert path in after
+    kept = [each for each in after if each not in (*added, path) and each[0] != "RUN"]
     brings_uv = [each for each in before if each[0] == "COPY" and "/uv" in each]
-    assert kept == [each for each in before if each[0] != "RUN" and each not in brings_uv]
+    left = [each for each in before if each[0] != "RUN" and each not in (*brings_uv, path)]
+    assert kept == [without_runner(each) for each in left]
+
+
+def without_runner(instruction: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a CMD without `uv run` and the like."""
+    if instruction[0] != "CMD":
+        return instruction
+    words = [re.sub(r"^(?:uv|poetry|pipenv) run ", "", word) for word in instruction]
+    return tuple(word for word in words if word not in RUNNERS)
 
 
 @pytest.mark.parametrize("example", APPLIED)
 def test_the_stage_that_ships_installs_no_python_package(example: Example) -> None:
-    runs = [text for name, text, *_ in last_stage(pair(example)[1]) if name == "RUN"]
+    runs = [each[1] for each in last_stage(pair(example)[1]) if each[0] == "RUN"]
     assert not any("pip" in text or "uv " in text or "gcc" in text for text in runs)
 
 
@@ -76,7 +89,11 @@ def test_the_stage_that_ships_installs_no_python_package(example: Example) -> No
 def test_both_stages_have_the_same_python(example: Example) -> None:
     _, after = pair(example)
     builder, runtime = (each[1] for each in instructions(after) if each[0] == "FROM")
-    assert runtime in (builder, f"{builder}-slim", builder.replace("-bookworm", "-slim-bookworm"))
+    official = re.sub(
+        r"^ghcr.io/astral-sh/uv:python([\d.]+)-(\w+)-slim$", r"python:\1-slim-\2", builder
+    )
+    slim = (f"{builder}-slim", builder.replace("-bookworm", "-slim-bookworm"))
+    assert runtime in (builder, official, *slim)
 
 
 def hadolint_codes(text: str) -> set[str]:

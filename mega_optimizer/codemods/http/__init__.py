@@ -1,0 +1,1 @@
+"""Codemods of the HTTP client rules."""

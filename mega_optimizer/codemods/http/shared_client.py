@@ -1,0 +1,156 @@
+"""One HTTP client for the application instead of one for each request.
+
+A client owns a pool of connections and, for HTTPS, a parsed set of certificates. Made per request,
+every request pays for both (https://www.python-httpx.org/advanced/clients/#why-use-a-client,
+https://docs.aiohttp.org/en/stable/client_quickstart.html#make-a-request).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mega_optimizer.codemods.bodies import bodies, position
+from mega_optimizer.codemods.database.constants import Inputs, is_constant
+from mega_optimizer.codemods.finding import Fix, Skip
+from mega_optimizer.codemods.http.client_use import use_objection, waits_long
+from mega_optimizer.codemods.http.clients import PURE, client_of
+from mega_optimizer.codemods.http.hazards import hazard
+from mega_optimizer.codemods.program import Definition
+from mega_optimizer.codemods.request_paths import runs_per_request
+from mega_optimizer.codemods.startup import startup_of
+from mega_optimizer.repository.place import Place, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mega_optimizer.codemods.bodies import Bodies
+    from mega_optimizer.codemods.context import Context
+    from mega_optimizer.codemods.finding import Edits, Outcome
+    from mega_optimizer.codemods.http.clients import Client
+    from mega_optimizer.codemods.startup import Startup
+    from mega_optimizer.repository.python import Call, PythonFacts, Value
+
+PATTERN = rb"\b(?:AsyncClient|ClientSession|httpx\.Client)\s*\("
+
+
+def find(context: Context) -> Iterator[Outcome]:
+    """Yield one fix for each module that makes clients in functions, skips where it may not."""
+    program = context.program
+    for path in program.containing(PATTERN, program.product):
+        facts = context.python(path)
+        if isinstance(facts, Problem):
+            yield Skip(Place(path, facts.line), facts.code, facts.message)
+            continue
+        made = [(call, client) for call in facts.calls if (client := client_of(call))]
+        yield from _of_module(context, facts, [one for one in made if one[0].scope])
+
+
+def _of_module(
+    context: Context, facts: PythonFacts, made: list[tuple[Call, Client]]
+) -> Iterator[Outcome]:
+    program = context.program
+    content = context.read(facts.path)
+    if not made or not isinstance(content, bytes):
+        return
+    standing = bodies(facts.path, content)
+    groups: dict[tuple[Client, Value], list[Call]] = {}
+    for call, client in made:
+        objection = _objection(context, facts, call, client, standing)
+        if objection is not None:
+            yield objection
+        else:
+            groups.setdefault((client, call.value), []).append(call)
+    if not groups:
+        return
+    (client, _), calls = max(groups.items(), key=lambda group: len(group[1]))
+    place = Place(facts.path, calls[0].line, calls[0].column)
+    startup = startup_of(context, facts.path)
+    if isinstance(startup, Skip):
+        yield Skip(place, startup.code, f"{startup.reason} ({startup.place})")
+        return
+    objection = hazard(context, facts, startup, client, place)
+    if objection is not None:
+        yield objection
+        return
+    unlimited = any(
+        waits_long(program, facts, call, standing.entered[position(call)].bound) for call in calls
+    )
+    edits = partial(_edits, context, startup, facts, client, tuple(calls), unlimited)
+    yield Fix(place, f"share one {client.package} client between requests", edits)
+    for others in groups.values():
+        if others is not calls:
+            reason = "a client with other arguments is shared in this module"
+            yield Skip(Place(facts.path, others[0].line), "several-clients", reason)
+
+
+def _objection(
+    context: Context, facts: PythonFacts, call: Call, client: Client, standing: Bodies
+) -> Skip | None:
+    place = Place(facts.path, call.line, call.column)
+    program = context.program
+    function = facts.function(call.scope)
+    entered = standing.entered.get(position(call))
+    if function is None:
+        return Skip(place, "shape-not-known", "stands in a class body, or in one of many functions")
+    if facts.resolve(call.text) != call.name:
+        return Skip(place, "import-in-function", f"{call.text} is imported in {call.scope} only")
+    if entered is None or entered.is_async != client.is_async:
+        return Skip(place, "not-entered", "no with statement bounds the life of this client")
+    if "cookies" in _keywords(call) or "cookie_jar" in _keywords(call):
+        return Skip(place, "cookie-state", "the client begins with cookies of its own")
+    if call.unpacks or not _is_constant(context, facts, call):
+        return Skip(place, "arguments-not-constant", "its arguments may differ from call to call")
+    objection = use_objection(program, facts, call, client, standing)
+    if objection is not None:
+        return objection
+    if not runs_per_request(program, Definition(facts.path, call.scope), by_name=True):
+        reason = f"no route, dependency or task was seen to use {call.scope}"
+        return Skip(place, "not-per-request", reason)
+    return None
+
+
+def _keywords(call: Call) -> set[str | None]:
+    return {each.keyword for each in call.arguments}
+
+
+def _is_constant(context: Context, facts: PythonFacts, call: Call) -> bool:
+    """Whether all arguments mean the same at the top level of the module, at any time."""
+    inputs = Inputs(pure=PURE)
+    return all(
+        is_constant(context.program, facts, each.value, call.scope, inputs)
+        and _is_global(facts, each.value)
+        for each in call.arguments
+    )
+
+
+def _is_global(facts: PythonFacts, value: Value) -> bool:
+    named = value.text and not value.text.startswith(".")
+    builtin = (value.name or "").startswith("builtins.")
+    if named and not builtin and facts.resolve(value.text) != value.name:
+        return False
+    return all(_is_global(facts, each.value) for each in value.arguments)
+
+
+def _edits(
+    context: Context,
+    startup: Startup,
+    facts: PythonFacts,
+    client: Client,
+    calls: tuple[Call, ...],
+    unlimited: bool,
+) -> Edits | Skip:
+    from mega_optimizer.codemods.draft import Draft
+    from mega_optimizer.codemods.http.client_code import share_client
+    from mega_optimizer.codemods.lifespan import open_around_serving
+
+    draft = Draft(context)
+    try:
+        resource = share_client(context, draft, startup, facts, client, calls, unlimited)
+        if isinstance(resource, Skip):
+            return resource
+        objection = open_around_serving(context, draft, startup, resource)
+        return draft.edits() if objection is None else objection
+    except RecursionError:
+        place = Place(facts.path, calls[0].line)
+        return Skip(place, "too-deep", "is nested too deeply to be rewritten safely")

@@ -1,0 +1,161 @@
+"""What http/shared-client writes, under real uvicorn, against an upstream on the loopback."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.codemods.http.servers import Upstream, installed, rewritten, serving, uvicorn
+
+REQUIREMENTS = ("fastapi==0.115.6", "uvicorn==0.34.0", "httpx==0.27.2", "aiohttp==3.11.10")
+MAIN = """\
+import asyncio
+
+import httpx
+from fastapi import FastAPI, HTTPException
+
+from app.upstream import fetch
+
+app = FastAPI()
+
+
+@app.get("/get/{path}")
+async def get(path: str):
+    try:
+        return await fetch("/" + path)
+    except OSError as error:
+        raise HTTPException(502) from error
+
+
+@app.get("/storm")
+async def storm():
+    async def impatient():
+        try:
+            await asyncio.wait_for(fetch("/slow"), 0.2)
+        except (TimeoutError, asyncio.TimeoutError):
+            return 1
+
+    return sum(await asyncio.gather(*(impatient() for _ in range(150))))
+"""
+HTTPX = """\
+import os
+
+import httpx
+
+URL = os.environ["UPSTREAM"]
+
+
+async def fetch(path: str):
+    async with httpx.AsyncClient(base_url=URL, timeout=30.0) as client:
+        try:
+            response = await client.get(path)
+        except httpx.TransportError as error:
+            raise OSError from error
+        return response.json()
+"""
+AIOHTTP = """\
+import os
+
+import aiohttp
+
+URL = os.environ["UPSTREAM"]
+
+
+async def fetch(path: str):
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+        try:
+            async with session.get(URL + path) as response:
+                return await response.json()
+        except aiohttp.ClientConnectionError as error:
+            raise OSError from error
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return installed(tmp_path_factory.mktemp("venv"), *REQUIREMENTS)
+
+
+@pytest.fixture(scope="module", params=[HTTPX, AIOHTTP], ids=["httpx", "aiohttp"])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    files = {
+        "requirements.txt": "\n".join(REQUIREMENTS) + "\n",
+        "app/__init__.py": "",
+        "app/main.py": MAIN,
+        "app/upstream.py": request.param,
+    }
+    return rewritten(tmp_path_factory.mktemp("service"), files, "http/shared-client")
+
+
+def test_requests_share_one_connection_which_the_shutdown_closes(
+    python: Path, service: Path
+) -> None:
+    with (
+        serving(Upstream()) as upstream,
+        uvicorn(python, service, {"UPSTREAM": upstream.url}) as running,
+    ):
+        for _ in range(5):
+            assert running.client.get("/get/fast").json() == {}
+        assert upstream.opened == 1
+        output = running.stop()
+        assert upstream.closed.acquire(timeout=30)
+        assert "Application shutdown complete" in output
+        assert "nclosed" not in output
+
+
+def test_cookies_of_one_request_are_not_sent_with_the_next(python: Path, service: Path) -> None:
+    with (
+        serving(Upstream()) as upstream,
+        uvicorn(python, service, {"UPSTREAM": upstream.url}) as running,
+    ):
+        for _ in range(3):
+            assert running.client.get("/get/fast").is_success
+        assert upstream.cookies == [None, None, None]
+
+
+def test_requests_in_flight_end_before_the_client_is_closed(python: Path, service: Path) -> None:
+    with (
+        serving(Upstream()) as upstream,
+        uvicorn(python, service, {"UPSTREAM": upstream.url}) as running,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        answer = pool.submit(running.client.get, "/get/slow")
+        assert upstream.arrived.acquire(timeout=30)
+        stopped = pool.submit(running.stop)
+        upstream.release.set()
+        assert answer.result().json() == {}
+        assert "Application shutdown complete" in stopped.result()
+
+
+def test_cancelled_requests_give_their_connections_back(python: Path, service: Path) -> None:
+    with (
+        serving(Upstream()) as upstream,
+        uvicorn(python, service, {"UPSTREAM": upstream.url}) as running,
+    ):
+        assert running.client.get("/storm").json() == 150
+        assert running.client.get("/get/fast").json() == {}
+
+
+def test_upstream_may_go_and_come_back(python: Path, service: Path) -> None:
+    upstream = Upstream()
+    with serving(upstream):
+        pass
+    with uvicorn(python, service, {"UPSTREAM": upstream.url}) as running:
+        assert running.client.get("/get/fast").status_code == 502
+        with serving(upstream):
+            assert running.client.get("/get/fast").json() == {}
+        assert running.client.get("/get/fast").status_code == 502
+
+
+def test_without_a_lifespan_each_request_has_a_client_of_its_own(
+    python: Path, service: Path
+) -> None:
+    with (
+        serving(Upstream()) as upstream,
+        uvicorn(python, service, {"UPSTREAM": upstream.url}, "--lifespan", "off") as running,
+    ):
+        for _ in range(3):
+            assert running.client.get("/get/fast").json() == {}
+        assert upstream.opened == 3
