@@ -72,10 +72,14 @@ STARTING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """An async context manager called ``name`` that the module at ``path`` defines."""
+    """An async context manager called ``name`` that the module at ``path`` defines.
+
+    ``is_new`` says that the rule itself adds the module, which needs nothing that may be missing.
+    """
 
     path: str
     name: str
+    is_new: bool = False
 
 
 def open_around_serving(
@@ -88,7 +92,7 @@ def open_around_serving(
     ``events-in-factory``, ``shape-not-known``, ``name-taken``, ``not-found-again``, those of
     ``ensure_import``.
     """
-    if not _is_imported(context, startup, resource):
+    if not resource.is_new and not _is_imported(context, startup, resource):
         reason = f"{resource.path} is not imported when {startup.path} is: it may be optional"
         return Skip(startup.place, "not-imported-at-start", reason)
     if startup.style == "events":

@@ -117,7 +117,7 @@ def _generated(
     statement, value = "", f'os.environ.get("{variable}")'
     if field is not None:
         dotted = import_path(context, startup.path, field.path)
-        if dotted is None or reaches(context.program, field.path, startup.path, at_import=True):
+        if dotted is None or reaches(context.program, field.path, startup.path, "maybe"):
             reason = f"how a module beside {startup.path} would import {field.path} is not shown"
             return Skip(startup.place, "import-path-unknown", reason)
         statement = f"from {dotted} import {field.instance}"
@@ -139,7 +139,9 @@ def _opened(
     from mega_optimizer.codemods.cache.settings_field import with_field
     from mega_optimizer.codemods.lifespan import Resource, open_around_serving
 
-    objection = open_around_serving(context, draft, startup, Resource(path, "open_response_cache"))
+    objection = open_around_serving(
+        context, draft, startup, Resource(path, "open_response_cache", is_new=True)
+    )
     if objection is not None or field is None or field.is_there:
         return objection
     tree = draft.tree(field.path)
