@@ -211,9 +211,10 @@ def _moved_users(
     lacking = [makes for makes in wanted if not _made_before(image, stage, first, makes)]
     if not lacking:
         return _Moved(())
-    moving = [piece for piece in chain if any(makes(piece.command) for makes in lacking)]
-    if not all(any(makes(each.command) for each in moving) for makes in lacking):
+    source = _source_of_users(image, stage, first, instruction, chain, lacking)
+    if source is None:
         return "owner-unknown", f"who {chown.owner} is, is not known where files are copied"
+    run, run_chain, moving = source
     texts = [text for piece in moving for text in piece.command.texts]
     if any(part.path in texts or part.path.startswith("/home/") for part in converted):
         return "owner-unknown", "the owner's home would be made before the files are copied"
@@ -222,7 +223,33 @@ def _moved_users(
         return "owner-unknown", "only root can create the owner before the files are copied"
     if any(each.keyword == "RUN" and b"apt" in image.text(each) for each in between):
         return "owner-unknown", "what creates the owner may be installed after the files are copied"
-    return _Moved(tuple(_moving_edits(image, first, chain, moving)))
+    return _Moved(tuple(_moving_edits(image, first, run, run_chain, moving)))
+
+
+def _source_of_users(
+    image: BuiltImage,
+    stage: Stage,
+    first: Instruction,
+    instruction: Instruction,
+    chain: tuple[Piece, ...],
+    lacking: list[Callable[[Command], bool]],
+) -> tuple[Instruction, tuple[Piece, ...], list[Piece]] | None:
+    """Return the RUN that creates the users, its chain, and the commands of it that do.
+
+    It is the RUN ``instruction`` itself, or one before it that does nothing else.
+    """
+    for run in (instruction, *stage.instructions):
+        if run.keyword != "RUN" or not first.start < run.start <= instruction.start:
+            continue
+        found = (
+            chain if run is instruction else pieces(image.content, run, image.commands(stage, run))
+        )
+        moving = [piece for piece in found or () if any(makes(piece.command) for makes in lacking)]
+        if not found or not all(any(makes(each.command) for each in moving) for makes in lacking):
+            continue
+        if run is instruction or len(moving) == len(found):
+            return run, found, moving
+    return None
 
 
 def _made_before(
@@ -253,11 +280,23 @@ def _user_at(image: BuiltImage, stage: Stage, first: Instruction) -> bool:
 
 
 def _moving_edits(
-    image: BuiltImage, first: Instruction, chain: tuple[Piece, ...], moving: list[Piece]
+    image: BuiltImage,
+    first: Instruction,
+    run: Instruction,
+    chain: tuple[Piece, ...],
+    moving: list[Piece],
 ) -> Iterator[Edit]:
     newline = image.dockerfile.newline.encode()
-    texts = [image.content[piece.start : piece.end] for piece in moving]
     start = _with_comments(image.content, first)
+    if len(moving) == len(chain):
+        own = _with_comments(image.content, run)
+        end = run.end + len(newline)
+        after = image.content[end:]
+        yield Edit(image.path, start, start, image.content[own:end] + newline)
+        blank = newline if after.startswith(newline) else b""
+        yield Edit(image.path, own, end + len(blank), b"")
+        return
+    texts = [image.content[piece.start : piece.end] for piece in moving]
     yield Edit(image.path, start, start, b"RUN " + b" && ".join(texts) + newline + newline)
     for piece in moving:
         following = chain[chain.index(piece) + 1]

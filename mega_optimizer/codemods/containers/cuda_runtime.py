@@ -30,7 +30,6 @@ _IMAGE = re.compile(
 _COMPILES = re.compile(
     rb"\bnvcc\b|\bCUDA_HOME\b|/usr/local/cuda|TORCH_CUDA_ARCH_LIST|FORCE_CUDA|CMAKE_ARGS|\bcmake\b"
     rb"|\bmake\b|\bninja\b|setup\.py|git\+|git clone|--no-build-isolation|--no-binary|\bconda\b"
-    rb"|\bgcc\b|\bg\+\+"
 )
 _CODE = re.compile(
     rb"torch\.compile\b|cpp_extension|\bnvcc\b|numba import cuda|numba\.cuda|@cuda\.jit|RawKernel"

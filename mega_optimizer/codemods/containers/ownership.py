@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.containers.build_steps import (
     APT,
     kind_of,
-    pieces,
 )
 from mega_optimizer.codemods.containers.installs import parse_install
 from mega_optimizer.repository.dockerfile import copies, environment_at, workdir_at
@@ -19,7 +18,6 @@ from mega_optimizer.repository.dockerfile.expand import expand
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mega_optimizer.codemods.containers.build_steps import Piece
     from mega_optimizer.codemods.containers.shipped import BuiltImage
     from mega_optimizer.repository.dockerfile import Instruction, Stage
     from mega_optimizer.repository.shell import Command
@@ -29,6 +27,14 @@ _USERS = frozenset({"root", "daemon", "bin", "sys", "games", "man", "mail", "www
 _GROUPS = _USERS - {"nobody"} | {"nogroup", "staff", "users", "adm", "tty", "video", "audio"}
 _HARMLESS = APT | {"neutral", "inspect", "uncache", "upgrade-pip", "tool"}
 _ARCHIVE = re.compile(r"\.(?:tar|tgz|tbz2?|txz|tar\.\w+)$|://|^git@")
+# What looks like a redirection, and leads to no file: into streams, nowhere, and quoted versions.
+_NO_FILE = re.compile(rb"\d?>&\d|&?\d?>[ \t]*/dev/null|\"[^\"\n]*\"|'[^'\n]*'|[<>]=")
+_MAKES_NO_FILE = frozenset(
+    {
+        *("rm", "rmdir", "chmod", "chown", "chgrp", "echo", "printf", "cat", "ls", "grep", "head"),
+        *("tail", "stat", "id", "whoami", "du", "sha256sum", "date", "sleep", "wc"),
+    }
+)
 _USER_MAKERS = frozenset({"useradd", "adduser"})
 _GROUP_MAKERS = frozenset({"groupadd", "addgroup"})
 
@@ -141,18 +147,20 @@ def _written(
     image: BuiltImage, stage: Stage, instruction: Instruction, folder: str
 ) -> list[str] | None:
     """Return the folders that a RUN makes inside ``folder``; None where it may write files."""
-    found = image.commands(stage, instruction)
-    kinds = [kind_of(command) for command in found]
-    if instruction.opaque or not found:
-        return None
-    if all(kind in _HARMLESS for kind in kinds):
+    text = image.text(instruction)
+    known = environment_at(image.dockerfile, stage, instruction)
+    names = [name for name, value in known.items() if value and is_inside(value, folder)]
+    is_named = folder.encode() in text or any(f"${name}".encode() in text for name in names)
+    is_named = is_named or any(f"${{{name}".encode() in text for name in names)
+    here = workdir_at(image.dockerfile, stage, instruction) or "/"
+    if not is_named and not is_inside(here, folder):
         return []
-    chain = pieces(image.content, instruction, found)
-    if not chain or "folder" in kinds:
+    found = image.commands(stage, instruction)
+    if instruction.opaque or not found or b">" in _NO_FILE.sub(b"", text):
         return None
     made: list[str] = []
-    for piece in chain:
-        inside = _written_by(image, stage, instruction, piece, folder)
+    for command in found:
+        inside = _written_by(image, stage, instruction, command, folder)
         if inside is None:
             return None
         made += inside
@@ -160,12 +168,12 @@ def _written(
 
 
 def _written_by(
-    image: BuiltImage, stage: Stage, instruction: Instruction, piece: Piece, folder: str
+    image: BuiltImage, stage: Stage, instruction: Instruction, command: Command, folder: str
 ) -> list[str] | None:
-    command = piece.command
-    if piece.kind in _HARMLESS or command.program in ("rm", "chmod", "chown", "chgrp", "rmdir"):
+    kind = kind_of(command)
+    if kind in _HARMLESS or command.program in _MAKES_NO_FILE:
         return []
-    if piece.kind == "install":
+    if kind == "install":
         install = parse_install(command)
         # Project managers keep an environment, and may build the project, where they run.
         if isinstance(install, str) or install.tool not in ("pip", "uv"):
@@ -173,7 +181,7 @@ def _written_by(
         operands = list(install.projects)
     elif command.program in _USER_MAKERS | _GROUP_MAKERS | {"usermod", "groupmod"}:
         return []
-    elif piece.kind in ("accounts", "files"):
+    elif kind in ("accounts", "files"):
         operands = [text for text in command.texts[1:] if not text.startswith("-")]
     else:
         return None
