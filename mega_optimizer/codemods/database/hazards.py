@@ -46,11 +46,9 @@ def hazard(
     context: Context, program: Program, call: Call, inputs: Inputs, place: Place
 ) -> Skip | None:
     """Return why the service as a whole forbids sharing the engine that ``call`` makes."""
-    if _may_be_sqlite(program, inputs):
-        return Skip(place, "sqlite", "the URL is SQLite, or falls back to it")
-    configured = _configured_as_sqlite(context, inputs)
-    if configured is not None:
-        return Skip(place, "sqlite", f"{configured} sets a SQLite URL")
+    sqlite = may_be_sqlite(context, program, inputs, place)
+    if sqlite is not None:
+        return sqlite
     path = next(program.containing(SESSION_STATE, program.product), None)
     if path is not None:
         reason = f"{path} leaves state in a connection, which the next request would find"
@@ -59,11 +57,24 @@ def hazard(
     if listener is not None:
         return Skip(place, "event-listeners", f"{listener} attaches listeners to engines")
     is_async = call.text.endswith("create_async_engine")
-    return (
-        varies(program, inputs, place, "an async engine" if is_async else None, MAKERS)
-        or _tests_use_sqlite(program, place)
-        or _test_settings_use_sqlite(context, place)
-    )
+    return varies(
+        program, inputs, place, "an async engine" if is_async else None, MAKERS
+    ) or tests_use_sqlite(context, program, place)
+
+
+def may_be_sqlite(context: Context, program: Program, inputs: Inputs, place: Place) -> Skip | None:
+    """Return why the URL that ``inputs`` make may be one of SQLite, which has other pools."""
+    if _may_be_sqlite(program, inputs):
+        return Skip(place, "sqlite", "the URL is SQLite, or falls back to it")
+    configured = _configured_as_sqlite(context, inputs)
+    if configured is not None:
+        return Skip(place, "sqlite", f"{configured} sets a SQLite URL")
+    return None
+
+
+def tests_use_sqlite(context: Context, program: Program, place: Place) -> Skip | None:
+    """Return why the tests may put SQLite in the place of the database."""
+    return _tests_use_sqlite(program, place) or _test_settings_use_sqlite(context, place)
 
 
 def varies(
