@@ -114,6 +114,8 @@ def multi_worker_hazards(context: Context) -> tuple[Hazard, ...]:
     """
     found: dict[str, Hazard] = {}
     for hazard in (*_deployed(context), *_native_threads(context), *_in_code(context)):
+        if hazard.kind == "model-in-memory" and context.service.trait("preload"):
+            continue  # the processes share it
         found.setdefault(hazard.kind, hazard)
     return tuple(found.values())
 
@@ -163,7 +165,7 @@ def _autoscaler(context: Context, name: str) -> Place | None:
 
 def _in_code(context: Context) -> Iterator[Hazard]:
     program = context.program
-    paths = _reached(context, program)
+    paths = reached_modules(context, program)
     interesting = tuple(program.containing(WORDS.pattern, paths))
     for state in process_state(program, interesting):
         yield _of_state(context, state.name, state.place, state.is_global)
@@ -173,7 +175,7 @@ def _in_code(context: Context) -> Iterator[Hazard]:
             yield from _in_module(context, program, facts)
 
 
-def _reached(context: Context, program: Program) -> tuple[str, ...]:
+def reached_modules(context: Context, program: Program) -> tuple[str, ...]:
     """Return the modules that the application imports, all where the application is not known."""
     starts: list[str] = []
     for site in context.service.launch:
