@@ -68,6 +68,10 @@ _FILES = frozenset(
 )  # fmt: skip
 # Programs that Python packages bring, and that only work on files of the project.
 _PROJECT_PROGRAMS = frozenset({"alembic", "django-admin", "flask", "pybabel"})
+# A script of the project that is run by its own name: the interpreter is in its first line.
+_PROJECT_SCRIPT = re.compile(
+    r"(?:\./|/app/|/code/|/src/|/srv/)(?!(?:setup|configure)\.py)[\w/-]+\.py"
+)
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _NOT_PROJECT_MODULES = frozenset(
     {"build", "ensurepip", "pip", "pipx", "poetry", "pipenv", "uv", "venv", "virtualenv", "conda"}
@@ -75,8 +79,8 @@ _NOT_PROJECT_MODULES = frozenset(
 _OTHER_INSTALLERS = frozenset(
     {"conda", "mamba", "micromamba", "pdm", "pipenv", "pipx", "poetry", "rye", "hatch"}
 )
-# The scripts that set up poetry and uv, and what reads them.
-_SET_UP = re.compile(r"https://(?:install\.python-poetry\.org|astral\.sh/uv)\b")
+# The scripts that set up poetry, uv and Rust, which compiles packages, and what reads them.
+_SET_UP = re.compile(r"https://(?:install\.python-poetry\.org|astral\.sh/uv|sh\.rustup\.rs)\b")
 _READ_SCRIPTS = frozenset({"sh", "bash", "python", "python3"})
 # What installs packages, and is of no use to what runs.
 _TOOLS = frozenset(
@@ -140,7 +144,7 @@ def kind_of(command: Command) -> Kind:
         return "accounts"
     if program in _FILES or (program == "find" and not {"-exec", "-execdir", "-ok"} & set(texts)):
         return "files"
-    if program in _PROJECT_PROGRAMS:
+    if program in _PROJECT_PROGRAMS or _PROJECT_SCRIPT.fullmatch(texts[0]):
         return "project"
     if _PYTHON.fullmatch(program) and "/" not in texts[0]:
         return "project" if _runs_project_code(texts[1:]) else "unknown"

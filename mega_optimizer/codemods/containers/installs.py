@@ -67,7 +67,9 @@ _MANAGER_OPTIONS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = MappingP
                     "--verbose", "-n", "-q", "-v",
                 }
             ),
-            frozenset({"--extra", "--group", "--link-mode", "--no-group", "--only-group"}),
+            frozenset(
+                {"--extra", "--group", "--link-mode", "--no-group", "--only-group", "--package"}
+            ),
         ),
         "pipenv": (
             frozenset(

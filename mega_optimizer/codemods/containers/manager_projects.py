@@ -41,8 +41,9 @@ def reads_project(context: Context, manifest: str, install: Install) -> bool | S
     if isinstance(document, Problem):
         return Skip(Place(manifest, document.line), document.code, document.message)
     uv = _table(document, "tool", "uv")
+    # Of a workspace all members are read, wherever they are.
     if install.tool == "uv-sync" and ("workspace" in uv or _has_members(context, manifest)):
-        return Skip(Place(manifest), "local-path", "it is a workspace of several projects")
+        return True
     # Without a static list of dependencies the build backend is asked for it.
     dynamic = _table(document, "project").get("dynamic", [])
     if {"dependencies", "optional-dependencies"} & set(map(str, dynamic)):

@@ -36,7 +36,7 @@ _WRITTEN = re.compile(
 )
 # The first patches of 2022. Before, the slim image had no time zones, ensurepip a pip with another
 # resolver (bpo-43880), and images without a release in their tag may stand on Debian 10.
-_FIRST_PATCH = {8: 13, 9: 10, 10: 2}
+_FIRST_PATCH = {7: 13, 8: 13, 9: 10, 10: 2}
 # Debian releases whose packages have left the mirrors.
 _ARCHIVED = ("stretch", "buster")
 
@@ -66,7 +66,8 @@ class PythonImage:
         """Whether it is from 2022 or later, when full and slim image had become alike."""
         if self.minor is None:
             return True
-        if self.minor < 8:
+        # The tag python:3.6 moved for the last time in December 2021, python:3.7 in 2023.
+        if self.minor < 7:
             return False
         return self.patch is None or self.patch >= _FIRST_PATCH.get(self.minor, 0)
 

@@ -10,6 +10,7 @@ from mega_optimizer.codemods.containers.image_recipe import apt_packages
 from mega_optimizer.codemods.containers.installs import install_words, tool_of
 from mega_optimizer.codemods.containers.system_edits import APT_LISTS
 from mega_optimizer.codemods.containers.system_packages import (
+    PROGRAMS,
     is_for_building,
     is_for_running,
     package_name,
@@ -141,13 +142,26 @@ def _belongs(recipe: Recipe, run: Run, piece: Piece, side: Side) -> bool:
 def _installs(recipe: Recipe, command: Command, side: Side) -> bool:
     """Whether one ``apt-get install`` still installs something on ``side``."""
     if side == "running":
-        return bool(_staying(command, side) or _partners(recipe, command))
-    return any(not is_for_running(package_name(word.text)) for word in apt_packages(command))
+        return bool(_staying(recipe, command, side) or _partners(recipe, command))
+    return bool(_staying(recipe, command, side))
 
 
-def _staying(command: Command, side: Side) -> list[Word]:
-    leaves = is_for_running if side == "building" else is_for_building
-    return [word for word in apt_packages(command) if not leaves(package_name(word.text))]
+def _staying(recipe: Recipe, command: Command, side: Side) -> list[Word]:
+    if side == "running":
+        return [
+            word for word in apt_packages(command) if not is_for_building(package_name(word.text))
+        ]
+    fetching = {
+        PROGRAMS[other.program]
+        for run in recipe.runs
+        for other in run.of_kind("tool")
+        if other.program in PROGRAMS
+    }
+    return [
+        word
+        for word in apt_packages(command)
+        if (name := package_name(word.text)) in fetching or not is_for_running(name)
+    ]
 
 
 def _partners(recipe: Recipe, command: Command) -> list[str]:
@@ -174,7 +188,7 @@ def _partners_before(recipe: Recipe, command: Command) -> Iterator[str]:
 
 
 def _package_edits(recipe: Recipe, command: Command, side: Side) -> Iterator[Edit]:
-    staying = _staying(command, side)
+    staying = _staying(recipe, command, side)
     wanted = _partners(recipe, command) if side == "running" else []
     previous = {word: before for before, word in pairwise(command.words)}
     for word in apt_packages(command):

@@ -77,8 +77,8 @@ def _outcome(
     content: bytes,
 ) -> Outcome:
     place = Place(dockerfile.path, base.origin.line)
-    if not image.is_recent or image.minor is None:
-        reason = f"{image.written} is from before 2022: its slim image is too different"
+    if image.minor is None or (not image.is_recent and _needs_time_zones(context)):
+        reason = f"{image.written} is from before 2022: its slim image has no time zones"
         return Skip(place, "python-too-old", reason)
     # All that stands on the image comes to stand on the slim one, stages for tests included.
     standing = [stage for stage in dockerfile.stages if base in lineage(dockerfile, stage)]
@@ -104,7 +104,8 @@ def _outcome(
     )
     if isinstance(needed, Skip):
         return needed
-    if needed and not image.can_install_packages:
+    # An image from before 2022 without a release in its tag may stand on one that left the mirrors.
+    if needed and not (image.can_install_packages and image.is_recent):
         reason = f"{image.written} stands on a Debian release that may have left the mirrors"
         return Skip(place, "old-release", reason)
     if any(map(_installs, recipes)):
@@ -120,6 +121,18 @@ def _outcome(
     against = against_alpine(packages, recipe)
     message = f"{image.runtime} holds all that it needs{_with(needed)}; {against}"
     return Fix(place, message, tuple(edits))
+
+
+def _needs_time_zones(context: Context) -> bool:
+    """Whether the code asks the system for time zones, which slim images had not before 2022."""
+    for path in context.service.modules:
+        content = context.read(path)
+        if isinstance(content, bytes) and re.search(
+            rb"\bzoneinfo\b|\btzset\b|[\"']TZ[\"']", content
+        ):
+            return True
+    dockerfile = context.read(context.service.dockerfile or "")
+    return isinstance(dockerfile, bytes) and re.search(rb"\bTZ\b", dockerfile) is not None
 
 
 def _with(needed: tuple[str, ...]) -> str:

@@ -73,7 +73,8 @@ def test_the_stage_that_ships_differs_only_in_what_it_installs(example: Example)
 
 def without_runner(instruction: tuple[str, ...]) -> tuple[str, ...]:
     """Return a CMD without `uv run` and the like."""
-    if instruction[0] != "CMD":
+    text = " ".join(instruction)
+    if instruction[0] != "CMD" or not re.search(r"\b(?:uv|poetry|pipenv) run\b", text):
         return instruction
     words = [re.sub(r"^(?:uv|poetry|pipenv) run ", "", word) for word in instruction]
     return tuple(word for word in words if word not in RUNNERS)
