@@ -122,7 +122,7 @@ def kind_of(command: Command) -> Kind:
         return "unknown"
     program = posixpath.basename(words[0].text)
     texts = [word.text for word in words]
-    if program.startswith("["):
+    if texts[0].startswith("["):
         return "neutral"
     if program == "cd":
         return "folder"

@@ -44,7 +44,8 @@ def run_obstacle(
         program = posixpath.basename(words[0].text) if words else ""
         if kind == "accounts" and program in _ACCOUNTS:
             continue
-        if kind not in _APART or command.inside not in ("", "group"):
+        asks = bool(words) and words[0].text.startswith(("[", "test"))
+        if kind not in _APART or asks or command.inside not in ("", "group"):
             text = " ".join(word.text for word in (words or command.words)[:2])
             return Skip(place, "step-between", f"{text} may read the code, or change it")
         obstacle = _environment_obstacle(context, recipe, run, command, kind, moved)

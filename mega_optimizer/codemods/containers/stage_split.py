@@ -67,7 +67,7 @@ def split(
     text = _Text(recipe)
     blocks: list[Block] = []
     edits: list[Edit] = []
-    appended = _appended_packages(recipe, needed)
+    appended = appended_packages(recipe, needed)
     by_start = {source.instruction.start: source for source in sources}
     runs = {run.instruction.start: run for run in recipe.runs}
     for instruction in recipe.stage.instructions:
@@ -98,7 +98,7 @@ def split(
         if run is None and leaves_managers(recipe):
             edits += runner_edits(recipe, instruction)
         text.leave(removed=removed)
-    edits = _with_appended(edits, appended)
+    edits = with_appended(edits, appended)
     edits.append(_environment_copy(recipe, environment, text, () if appended else needed))
     origin = recipe.stage.origin
     stages = (
@@ -244,7 +244,7 @@ def _environment_copy(
     return Edit(recipe.path, start, start, written)
 
 
-def _appended_packages(recipe: Recipe, needed: tuple[str, ...]) -> Edit | None:
+def appended_packages(recipe: Recipe, needed: tuple[str, ...]) -> Edit | None:
     """Append ``needed`` to an ``apt-get install`` that stays; None where there is none."""
     for run in recipe.runs:
         if run.pieces is None or "apt-update" not in run.kinds or not needed:
@@ -264,7 +264,7 @@ def _appended_packages(recipe: Recipe, needed: tuple[str, ...]) -> Edit | None:
     return None
 
 
-def _with_appended(edits: list[Edit], appended: Edit | None) -> list[Edit]:
+def with_appended(edits: list[Edit], appended: Edit | None) -> list[Edit]:
     """Add ``appended`` to ``edits``, in front of what is inserted at the same place."""
     if appended is None:
         return edits

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.image_recipe import apt_packages
+from mega_optimizer.codemods.containers.instruction_text import is_blank_at, line_after
 from mega_optimizer.codemods.finding import Edit
 
 if TYPE_CHECKING:
@@ -28,10 +29,19 @@ def package_edit(recipe: Recipe, stage: Stage, needed: tuple[str, ...]) -> Edit:
                 space = b" " if space.strip(b" \t\r\n\\") else space
                 text = b"".join(space + name.encode() for name in needed)
                 return Edit(recipe.path, last.end, last.end, text)
+    return install_first(recipe, stage, needed)
+
+
+def install_first(recipe: Recipe, stage: Stage, packages: tuple[str, ...]) -> Edit:
+    """Return the edit that installs ``packages`` right below the FROM of ``stage``."""
     newline = recipe.dockerfile.newline
-    install = f"apt-get install -y --no-install-recommends {' '.join(needed)}"
+    install = f"apt-get install -y --no-install-recommends {' '.join(packages)}"
     lines = ("RUN apt-get update \\", f"    && {install} \\", f"    && {APT_LISTS}")
     end = stage.origin.end
     if recipe.content[end - 1 : end] == b"\r":
         end -= 1
-    return Edit(recipe.path, end, end, (newline * 2 + newline.join(lines)).encode())
+    below = line_after(recipe.content, end)
+    spaced = (
+        newline if below < len(recipe.content) and not is_blank_at(recipe.content, below) else ""
+    )
+    return Edit(recipe.path, end, end, (newline * 2 + newline.join(lines) + spaced).encode())
