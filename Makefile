@@ -30,9 +30,9 @@ bench-images: .venv/test.stamp
 	$(BIN)/python -m benchmarks.images $(IMAGES) --output docs/benchmarks/images.md
 
 # Starts services before and after each rule: needs wrk, PostgreSQL and Redis. RULES="json serving/uvloop"
-# measures some; the page is written only for all.
+# renews the rows of some.
 bench-serving: .venv/test.stamp
-	$(BIN)/python -m benchmarks.serving $(RULES) $(if $(RULES),,--output docs/benchmarks/serving.md)
+	$(BIN)/python -m benchmarks.serving $(RULES) --output docs/benchmarks/serving.md
 
 clean:
 	rm -rf .venv .venvs $(DEMO) dist build .mypy_cache .ruff_cache .pytest_cache

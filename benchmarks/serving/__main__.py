@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.serving.cases import CASES
 from benchmarks.serving.load import is_available
-from benchmarks.serving.page import row, table, write
+from benchmarks.serving.page import HEAD, row, write
 from benchmarks.serving.rounds import measure
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("rules", nargs="*", metavar="RULE", help="rules or categories; none: all")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--output", type=Path, help="write the page there as well")
+    parser.add_argument("--output", type=Path, help="renew their rows in that page")
     parser.add_argument("--verbose", action="store_true", help="tell patches and single runs")
     arguments = parser.parse_args()
     if not is_available():
@@ -41,15 +41,12 @@ def main() -> None:
         if arguments.verbose:
             print(text, file=sys.stderr, flush=True)
 
-    measured = []
+    print(HEAD, end="", flush=True)
     for case in chosen:
-        measured.append(measure(case, arguments.rounds, arguments.seconds, log))
-        print(row(measured[-1]), end="", flush=True)
-    command = "make bench-serving"
-    page = table(measured, arguments.rounds, arguments.seconds, command)
-    print(page)
-    if arguments.output:
-        write(arguments.output, page)
+        line = row(measure(case, arguments.rounds, arguments.seconds, log))
+        print(line, end="", flush=True)
+        if arguments.output:
+            write(arguments.output, CASES, [line], arguments.rounds, arguments.seconds)
 
 
 if __name__ == "__main__":

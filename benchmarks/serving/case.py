@@ -35,6 +35,14 @@ class Service:
     prepare: tuple[str, ...] = ()
     schema: str = ""
 
+    @property
+    def name(self) -> str:
+        """The service's name; an example is called by its rule and its own name."""
+        if not self.source.endswith(".txtar"):
+            return self.source
+        category, rule, _, example = self.source.split("/")[1:]
+        return f"example {example.removesuffix('.txtar')} of {category}/{rule},"
+
 
 @dataclass(frozen=True, slots=True)
 class Case:

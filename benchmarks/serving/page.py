@@ -9,33 +9,36 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.serving.case import Case
 from benchmarks.serving.rounds import Measurement, Ratio
 
 MARK = "<!-- measured -->\n"
 HEAD = (
     "| rule | service, request | requests/s | CPU a request, ms | p50, ms | p99, ms | memory, MB "
-    "| failed |\n|---|---|---|---|---|---|---|---|\n"
+    "| failed | measured |\n|---|---|---|---|---|---|---|---|---|\n"
 )
 
 
 def row(measured: Measurement) -> str:
     """Return the line of the table; a figure without a verdict says ``open``."""
-    case = measured.case
-    request = f"`{case.load.method} {case.load.path.partition('?')[0]}`"
-    given = f", after {', '.join(case.given)}" if case.given else ""
+    differs = f" **Answers differ**: {measured.difference}" if measured.difference else ""
     cells = [
-        case.rule,
-        f"{case.service.source.split('/')[-1]} {request}: {case.what}{given}",
         figure(measured, "rate", "{:,.0f}"),
         figure(measured, "cpu", "{:.2f}"),
         figure(measured, "p50", "{:.1f}"),
         figure(measured, "p99", "{:.1f}"),
         figure(measured, "memory", "{:.0f}", 1e6),
-        " → ".join(map(str, measured.errors)),
+        " → ".join(map(str, measured.errors)) + differs,
+        f"{datetime.now(UTC):%Y-%m-%d}",
     ]
-    if measured.difference:
-        cells[1] += f" (**answers differ**: {measured.difference})"
-    return f"| {' | '.join(cells)} |\n"
+    return f"{label(measured.case)}{' | '.join(cells)} |\n"
+
+
+def label(case: Case) -> str:
+    """Return how the line of a case begins, which no other case shares."""
+    request = f"`{case.load.method} {case.load.path.partition('?')[0]}`"
+    given = f"; {', '.join(case.given)} on both sides" if case.given else ""
+    return f"| {case.rule} | {case.service.name} {request}: {case.what}{given} | "
 
 
 def figure(measured: Measurement, name: str, form: str, unit: float = 1) -> str:
@@ -56,16 +59,10 @@ def ratio_values(ratio: Ratio) -> tuple[float, float, float]:
     return ratio.low, ratio.middle, ratio.high
 
 
-def table(measured: Sequence[Measurement], rounds: int, seconds: float, command: str) -> str:
-    """Return the whole measured part, with the machine and the versions."""
-    return "".join(
-        [
-            f"Measured {datetime.now(UTC):%Y-%m-%d}: {machine()}. {rounds} rounds of {seconds:g} s "
-            f"a side, `{command}`.\n\n",
-            HEAD,
-            *map(row, measured),
-        ]
-    )
+def table(cases: Sequence[Case], lines: Sequence[str], rounds: int, seconds: float) -> str:
+    """Return the measured part, in the order of the cases, with the machine and the versions."""
+    in_order = [line for case in cases for line in lines if line.startswith(label(case))]
+    return f"{rounds} rounds of {seconds:g} s a side on {machine()}.\n\n{HEAD}{''.join(in_order)}"
 
 
 def machine() -> str:
@@ -80,7 +77,13 @@ def machine() -> str:
     )
 
 
-def write(path: Path, text: str) -> None:
-    """Replace the measured part of a page, which begins at its mark."""
-    introduction, mark, _ = path.read_text().partition(MARK)
-    path.write_text(f"{introduction}{mark}{text}")
+def write(
+    path: Path, cases: Sequence[Case], lines: Sequence[str], rounds: int, seconds: float
+) -> None:
+    """Renew the measured part of a page, which begins at its mark; other rows stay."""
+    introduction, mark, before = path.read_text().partition(MARK)
+    new = {tuple(line.split(" | ")[:2]) for line in lines}
+    kept = [
+        line for line in before.splitlines(keepends=True) if tuple(line.split(" | ")[:2]) not in new
+    ]
+    path.write_text(introduction + mark + table(cases, [*kept, *lines], rounds, seconds))
