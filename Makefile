@@ -5,7 +5,7 @@ DEMO := .demo
 # Where the checkouts of the trial repositories are.
 TREES ?= .trials
 
-.PHONY: demo test check bench bench-images bench-serving clean
+.PHONY: demo test test-ml check bench bench-images bench-serving clean
 
 demo: .venv/demo.stamp
 	@rm -rf $(DEMO) && cp -R fixtures/sample_repo $(DEMO)
@@ -16,6 +16,10 @@ demo: .venv/demo.stamp
 
 test: .venv/test.stamp
 	$(BIN)/python -m pytest -n auto
+
+# Installs torch for the services that need it: minutes, and some gigabytes.
+test-ml: .venv/test.stamp
+	$(BIN)/python -m pytest -m ml
 
 check: .venv/check.stamp
 	$(BIN)/ruff check .

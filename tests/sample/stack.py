@@ -51,12 +51,12 @@ def compose(checkout: Path) -> dict[str, dict[str, object]]:
 
 
 def folders(checkout: Path) -> dict[str, Path]:
-    """Return the folder of each service that the compose file builds and publishes."""
+    """Return the folder of each service that compose builds, publishes and always starts."""
     found = {}
     for name, about in compose(checkout).items():
         build = about.get("build")
         context = build.get("context") if isinstance(build, dict) else build
-        if context and about.get("ports"):
+        if context and about.get("ports") and not about.get("profiles"):
             found[name] = checkout / str(context)
     return found
 

@@ -1,0 +1,1 @@
+"""Tests that install torch: ``make test-ml``, not part of ``make test``."""
