@@ -43,7 +43,7 @@ Kind = Literal[
     "unknown",
 ]
 # The side of the image that a command belongs to; the others belong to both or to none.
-BUILDING = frozenset({"install", "tool", "upgrade-pip", "uncache"})
+BUILDING = frozenset({"install", "tool", "upgrade-pip", "uncache", "environment"})
 APT = frozenset({"apt-update", "apt-upgrade", "apt-install", "apt-remove", "apt-clean"})
 RUNNING = frozenset({"accounts", "files", "project", "inspect"})
 

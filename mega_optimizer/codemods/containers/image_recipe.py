@@ -297,13 +297,16 @@ def apt_packages(command: Command) -> tuple[Word, ...]:
 
 
 def mentions(
-    recipe: Recipe, pattern: re.Pattern[bytes], without: Sequence[str] = ()
+    recipe: Recipe,
+    pattern: re.Pattern[bytes],
+    without: Sequence[str] = (),
+    among: Sequence[Instruction] | None = None,
 ) -> tuple[Instruction, str] | None:
     """Return the first instruction that matches ``pattern``, and the text that does.
 
-    What names one of the paths ``without`` does not count.
+    What names one of the paths ``without`` does not count; ``among`` are those to look at.
     """
-    for instruction in recipe.stage.instructions:
+    for instruction in recipe.stage.instructions if among is None else among:
         text = recipe.content[instruction.start : instruction.end]
         for path in without:
             text = text.replace(path.encode(), b"")

@@ -40,6 +40,7 @@ _INTERPRETER_PATH = re.compile(
 _OWN_ENVIRONMENT = re.compile(
     rb"/opt/venv\b|-m +venv\b|\bvirtualenv\b|\buv +venv\b|\.venv\b|/venv/|\.local/|\bPYENV_ROOT\b"
 )
+_MAKING = re.compile(rb"-m *venv\b|\buv +venv\b|\bvirtualenv\b")
 _ENVIRONMENT_NAMES = frozenset(
     {
         "PIP_CONFIG_FILE", "PIP_NO_BINARY", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV", "PIP_ROOT",
@@ -109,20 +110,20 @@ def _folders_above(path: str) -> Iterator[str]:
 def _unknown_steps(recipe: Recipe, run: Run, environment: Environment) -> Iterator[Skip]:
     text = recipe.content[run.instruction.start : run.instruction.end]
     if environment.own:
-        text = text.replace(environment.path.encode(), b"")
+        folder = recipe.folder_at(run.instruction)
+        relative = posixpath.relpath(environment.path, folder)
+        for name in (environment.path, f"./{relative}", f" {relative}"):
+            text = text.replace(name.encode(), b"")
+        text = _MAKING.sub(b"", text)
     if _OWN_ENVIRONMENT.search(text):
         reason = "the image makes a virtual environment of its own"
         yield _skip(recipe, run.instruction, "own-environment", reason)
-    for command in run.of_kind("unknown", "environment"):
+    for command in run.of_kind("unknown"):
         if is_other_installer(command):
             reason = f"{_name(command)} installs the packages"
             yield _skip(recipe, run.instruction, "installer", reason)
-        if command in run.of_kind("environment"):
-            reason = "the image makes a virtual environment of its own"
-            yield _skip(recipe, run.instruction, "own-environment", reason)
-        if command in run.of_kind("unknown"):
-            reason = f"it is not known what {_name(command)} needs and leaves behind"
-            yield _skip(recipe, run.instruction, "unknown-build-step", reason)
+        reason = f"it is not known what {_name(command)} needs and leaves behind"
+        yield _skip(recipe, run.instruction, "unknown-build-step", reason)
 
 
 def _name(command: Command) -> str:
@@ -136,7 +137,8 @@ def _environment(recipe: Recipe, environment: Environment) -> Iterator[Skip]:
     if any("tool" in run.kinds and run.pieces is None for run in recipe.runs):
         # Where the set-up scripts of poetry and uv put them: in the builder only.
         known += ["/root/.local/bin", "$HOME/.local/bin", "${HOME}/.local/bin"]
-    found = mentions(recipe, _OWN_ENVIRONMENT, without=known)
+    others = tuple(each for each in recipe.stage.instructions if each.keyword != "RUN")
+    found = mentions(recipe, _OWN_ENVIRONMENT, without=known, among=others)
     if found:
         yield _skip(recipe, found[0], "own-environment", f"it uses {found[1]}")
     found = mentions(recipe, _INTERPRETER_PATH)

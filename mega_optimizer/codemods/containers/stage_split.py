@@ -199,8 +199,9 @@ class _Text:
 
 def _builder(recipe: Recipe, environment: Environment, text: _Text, blocks: list[Block]) -> bytes:
     """Return the text of the builder stage."""
-    before = [block for block in blocks if block.leads]
-    after = [block for block in blocks if not block.leads]
+    # An environment that the build makes itself is made where it always was.
+    before = [] if environment.own else [block for block in blocks if block.leads]
+    after = [block for block in blocks if environment.own or not block.leads]
     if not environment.own:
         # pip finds the environment by the interpreter that PATH leads to, others by this variable.
         variables = [f"ENV VIRTUAL_ENV={environment.path}"] if environment.named else []
