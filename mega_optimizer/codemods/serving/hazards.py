@@ -13,6 +13,19 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.program import Definition
 from mega_optimizer.codemods.request_paths import runs_per_request
+from mega_optimizer.codemods.serving.hazard_names import (
+    CACHES,
+    CONNECTIONS,
+    LIMITERS,
+    LOCKS,
+    MAKES_TABLES,
+    METRICS,
+    MODEL_LOADERS,
+    RANDOM,
+    SCHEDULERS,
+    SOCKETS,
+    WORKING,
+)
 from mega_optimizer.codemods.serving.module_state import process_state, startup_functions
 from mega_optimizer.repository.place import Place
 
@@ -28,61 +41,6 @@ NATIVE = ("numpy", "scipy", "torch", "scikit-learn", "pandas", "onnxruntime", "t
 NATIVE_VARIABLE = "OMP_NUM_THREADS"
 REACH = 400  # modules of one application that are looked at
 
-SCHEDULERS = frozenset(
-    {
-        "apscheduler",
-        "flask_apscheduler",
-        "fastapi_utils",
-        "fastapi_utilities",
-        "schedule",
-        "rocketry",
-    }
-)
-SOCKETS = frozenset({"socketio", "flask_socketio", "flask_sock"})
-METRICS = frozenset(
-    {
-        "prometheus_client", "prometheus_fastapi_instrumentator", "starlette_exporter",
-        "prometheus_flask_exporter", "starlette_prometheus", "aioprometheus",
-    }
-)  # fmt: skip
-LOCKS = frozenset(
-    {
-        "threading.Lock", "threading.RLock", "threading.Semaphore", "threading.Condition",
-        "threading.BoundedSemaphore", "asyncio.Lock", "asyncio.Semaphore", "asyncio.Condition",
-        "asyncio.BoundedSemaphore", "anyio.Lock", "anyio.CapacityLimiter", "anyio.Semaphore",
-    }
-)  # fmt: skip
-CACHES = frozenset(
-    {
-        "cachetools.TTLCache", "cachetools.LRUCache", "cachetools.LFUCache", "cachelib.SimpleCache",
-        "cachelib.simple.SimpleCache", "aiocache.SimpleMemoryCache", "diskcache.Cache",
-        "fastapi_cache.backends.inmemory.InMemoryBackend", "werkzeug.contrib.cache.SimpleCache",
-    }
-)  # fmt: skip
-LIMITERS = frozenset({"slowapi.Limiter", "flask_limiter.Limiter"})
-WORKING = frozenset(
-    {
-        "threading.Thread", "threading.Timer", "multiprocessing.Process", "asyncio.create_task",
-        "asyncio.ensure_future",
-    }
-)  # fmt: skip
-MODEL_LOADERS = frozenset(
-    {
-        "joblib.load", "pickle.load", "pickle.loads", "cloudpickle.load", "dill.load", "torch.load",
-        "torch.jit.load", "onnxruntime.InferenceSession", "spacy.load", "whisper.load_model",
-        "transformers.pipeline", "sentence_transformers.SentenceTransformer", "ultralytics.YOLO",
-        "tensorflow.keras.models.load_model", "keras.models.load_model",
-        "tensorflow.saved_model.load",
-        "easyocr.Reader", "faster_whisper.WhisperModel", "llama_cpp.Llama", "fasttext.load_model",
-        "gensim.models.KeyedVectors.load", "mlflow.pyfunc.load_model", "mlflow.sklearn.load_model",
-        "xgboost.Booster", "lightgbm.Booster", "catboost.CatBoostClassifier",
-    }
-)  # fmt: skip
-CONNECTIONS = re.compile(r"connection|socket|client|active|room|subscri|manager|hub|broadcast")
-RANDOM = frozenset(
-    {"os.urandom", "secrets.token_hex", "secrets.token_bytes", "secrets.token_urlsafe",
-     "uuid.uuid4", "fernet.generate_key", "cryptography.fernet.Fernet.generate_key"}
-)  # fmt: skip
 # Most modules hold none of these words, and need not be understood.
 WORDS = re.compile(
     rb"\bglobal\b|\.(?:append|appendleft|add|update|pop|popleft|popitem|setdefault|clear|extend|"
@@ -91,7 +49,7 @@ WORDS = re.compile(
     rb"MemoryCache|InMemoryBackend|diskcache|Limiter|Thread|Timer|Process\b|create_task|"
     rb"ensure_future|load|InferenceSession|pipeline|SentenceTransformer|YOLO|Reader|Whisper|Llama|"
     rb"Booster|CatBoost|urandom|token_|uuid4|generate_key|start_http_server|sqlite|scheduler|"
-    rb"repeat_every|rocketry|socketio|flask_sock|prometheus"
+    rb"create_all|upgrade|repeat_every|rocketry|socketio|flask_sock|prometheus"
 )
 
 
@@ -110,7 +68,7 @@ def multi_worker_hazards(context: Context) -> tuple[Hazard, ...]:
     Kinds: ``kubernetes``, ``autoscaler``, ``replicas``, ``gpu``, ``module-state``,
     ``global-state``, ``websocket-state``, ``socketio``, ``scheduler``, ``background-loop``,
     ``in-process-lock``, ``in-process-cache``, ``in-process-limiter``, ``prometheus``,
-    ``model-in-memory``, ``native-threads``, ``sqlite``, ``random-secret``.
+    ``model-in-memory``, ``native-threads``, ``sqlite``, ``random-secret``, ``tables-at-startup``.
     """
     found: dict[str, Hazard] = {}
     for hazard in (*_deployed(context), *_native_threads(context), *_in_code(context)):
@@ -227,6 +185,11 @@ def _in_module(context: Context, program: Program, facts: PythonFacts) -> Iterat
         elif package == "sqlite3":
             yield Hazard("sqlite", place, "SQLite lets one process write at a time")
     starting = startup_functions(facts)
+    for scope, texts in facts.loads.items():
+        made = next((text for text in sorted(texts) if text.endswith(MAKES_TABLES)), None)
+        if made is not None:
+            sentence = f"{made} would run in all processes at once, and all but one could fail"
+            yield Hazard("tables-at-startup", Place(facts.path, _line_of(facts, scope)), sentence)
     for call in facts.calls:
         hazard = _of_call(program, facts, call, starting)
         if hazard is not None:
@@ -238,6 +201,11 @@ def _in_module(context: Context, program: Program, facts: PythonFacts) -> Iterat
         named = f"{store.text} {store.key}".lower()
         if "secret" in named and store.value is not None and _is_random(store.value):
             yield _random_secret(facts, store.line)
+
+
+def _line_of(facts: PythonFacts, scope: str) -> int:
+    function = facts.function(scope)
+    return function.line if function is not None else 1
 
 
 def _of_call(

@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.launch_sites import with_words
-from mega_optimizer.codemods.serving.hazards import (
-    MODEL_LOADERS,
-    WORKING,
-    Hazard,
-    reached_modules,
-)
+from mega_optimizer.codemods.serving.hazard_names import MODEL_LOADERS, WORKING
+from mega_optimizer.codemods.serving.hazards import Hazard, reached_modules
 from mega_optimizer.codemods.serving.process_count import worker_count
 from mega_optimizer.repository.place import Place
 

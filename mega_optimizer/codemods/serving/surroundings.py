@@ -114,8 +114,21 @@ def debug_variable_edits(context: Context) -> Iterator[Edit | Place]:
             continue
         if len(pairs) == 1:
             yield _without_line(parsed.path, content, each.start, each.end, comments=False)
+            text = parsed.newline.encode() + content[each.start : each.end]
+            for heir in _heirs(context, parsed, each):
+                yield Edit(parsed.path, heir.end, heir.end, text)
         else:
             yield Place(parsed.path, each.line)
+
+
+def _heirs(context: Context, parsed: Dockerfile, instruction: Instruction) -> Iterator[Instruction]:
+    """Yield the FROM of stages beside the image that build on that of ``instruction``."""
+    shipping = shipping_stage(parsed, context.service.stage)
+    shipped = lineage(parsed, shipping) if shipping is not None else ()
+    for stage in parsed.stages:
+        parent = parsed.stages[stage.parent] if stage.parent is not None else None
+        if stage not in shipped and parent is not None and instruction in parent.instructions:
+            yield stage.origin
 
 
 def environment_edit(context: Context, site: LaunchSite, name: str, value: str) -> Edit | None:
