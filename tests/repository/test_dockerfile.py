@@ -270,3 +270,18 @@ def test_shell_instruction_is_seen() -> None:
 )
 def test_expansion_knows_when_it_does_not_know(text: str, value: str | None) -> None:
     assert expand(text, {"X": "1", "E": ""}) == value
+
+
+def test_a_list_over_several_lines_may_hold_comments() -> None:
+    content = b'FROM a\nCMD ["gunicorn", \\\n  # workers\n\n  "app:app"]\nEXPOSE 1\n'
+    parsed = parse_dockerfile("Dockerfile", content)
+    assert isinstance(parsed, Dockerfile)
+    command = parsed.instructions[1]
+    assert not command.opaque
+    assert command.exec_form is not None
+    assert [word.text for word in command.exec_form] == ["gunicorn", "app:app"]
+    assert [content[word.start : word.end] for word in command.exec_form] == [
+        b'"gunicorn"',
+        b'"app:app"',
+    ]
+    assert content[command.start : command.end].endswith(b'"app:app"]')

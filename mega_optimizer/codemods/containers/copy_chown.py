@@ -290,7 +290,7 @@ def _moving_edits(
     start = _with_comments(image.content, first)
     if len(moving) == len(chain):
         own = _with_comments(image.content, run)
-        end = run.end + len(newline)
+        end = image.content.find(b"\n", run.end - 1) + 1
         after = image.content[end:]
         yield Edit(image.path, start, start, image.content[own:end] + newline)
         blank = newline if after.startswith(newline) else b""

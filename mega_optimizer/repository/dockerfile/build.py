@@ -55,6 +55,7 @@ def read_instruction(
     shift: int,
     command: Command,
     line: int,
+    escape: str = "\\",
 ) -> Instruction:
     """Return the instruction of ``node``, whose offsets are ``shift`` away from those in the file.
 
@@ -64,7 +65,7 @@ def read_instruction(
     keyword = node.type.split("_")[0].upper()
     start, end = node.start_byte + shift, node.end_byte + shift
     values = tuple(command.value)
-    inner = _inner(content, node, shift, command, line) if keyword == "ONBUILD" else None
+    inner = _inner(content, node, shift, command, line, escape) if keyword == "ONBUILD" else None
     flags = tuple(_flags(content, node, shift))
     arguments = _arguments(node)
     if arguments is None:
@@ -86,7 +87,14 @@ def read_instruction(
     opaque = len(heredocs) != len(command.heredocs) or len(flags) != len(command.flags)
     if command.json:
         exec_form = tuple(_json_words(content, node, shift))
-        opaque = opaque or node.has_error or tuple(word.text for word in exec_form) != values
+        agrees = not node.has_error and tuple(word.text for word in exec_form) == values
+        if not agrees:
+            # The grammar knows no comments between the words of a list, and stops there.
+            last = _end_of_line(content, command.end_line)
+            exec_form = _words_of_list(content, first, last, escape)
+            agrees = tuple(word.text for word in exec_form) == values
+            end = max(end, last) if agrees else end
+        opaque = opaque or not agrees
     elif keyword in _WITH_SHELL:
         shell = _agreed(_shell(content, node, shift), _bytes(values[-1] if values else "", content))
         opaque = opaque or shell is None
@@ -144,9 +152,10 @@ def _inner(
     shift: int,
     command: Command,
     line: int,
+    escape: str,
 ) -> Instruction | None:
     child = next((child for child in node.named_children if _is_instruction(child)), None)
-    return read_instruction(content, child, shift, command, line) if child else None
+    return read_instruction(content, child, shift, command, line, escape) if child else None
 
 
 def _is_instruction(node: Node) -> bool:
@@ -184,6 +193,37 @@ def _json_words(content: bytes, node: Node, shift: int) -> Iterator[Word]:
         except ValueError:
             text = raw
         yield Word(text, start, end)
+
+
+def _end_of_line(content: bytes, number: int) -> int:
+    """Return where the line ``number`` (from 1) ends, its whitespace at the end left out."""
+    lines = content.splitlines(keepends=True)[:number]
+    return sum(map(len, lines)) - (len(lines[-1]) - len(lines[-1].rstrip())) if lines else 0
+
+
+def _words_of_list(content: bytes, start: int, end: int, escape: str) -> tuple[Word, ...]:
+    """Return the strings of a JSON list over several lines, with comments between them."""
+    import json
+    import re
+
+    offsets: list[int] = []
+    position = start
+    for line in content[start:end].splitlines(keepends=True):
+        text = line.strip()
+        is_kept = position == start or (text and not text.startswith(b"#"))
+        stripped = line.rstrip()
+        length = len(stripped) - (1 if stripped.endswith(escape.encode()) else 0)
+        offsets += range(position, position + (length if is_kept else 0))
+        position += len(line)
+    source = Source(bytes(content[offset] for offset in offsets), offsets)
+    words = []
+    for found in re.finditer(rb'"(?:\\.|[^"\\])*"', source.text):
+        try:
+            value = json.loads(found[0])
+        except ValueError:
+            return ()
+        words.append(Word(value, *source.file_range(*found.span())))
+    return tuple(words)
 
 
 def _heredocs(

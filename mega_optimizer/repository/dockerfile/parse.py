@@ -134,7 +134,7 @@ def _instructions(
     ours = [(node.type.split("_")[0].upper(), node.start_point[0] + 1) for node in nodes]
     if ours == theirs:
         return tuple(
-            read_instruction(content, node, 0, command, command.start_line)
+            read_instruction(content, node, 0, command, command.start_line, escape)
             for node, command in zip(nodes, commands, strict=True)
         )
     if not parser.parse(content).root_node.has_error:
@@ -148,7 +148,9 @@ def _instructions(
         alone = _nodes(parser, prefix + content[start:end])
         if len(alone) == 1 and alone[0].type.split("_")[0].upper() == command.cmd.upper():
             shift = start - len(prefix)
-            result.append(read_instruction(content, alone[0], shift, command, command.start_line))
+            result.append(
+                read_instruction(content, alone[0], shift, command, command.start_line, escape)
+            )
         else:
             result.append(unread_instruction(content, start, end, command))
     return tuple(result)
