@@ -17,6 +17,7 @@ another version of Python: ``--interpreter PREFIX``.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = "docker.io/library/python"
@@ -33,7 +35,9 @@ DEFAULT = ("3.11-slim", "3.11")
 _SUITE = "bookworm"  # the Debian release whose Python is 3.11
 _SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
 _LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*")
-_COMMON = ("ca-certificates", "netbase", "tzdata")
+_COMMON = ("ca-certificates", "netbase", "tzdata", "usr-is-merged")
+# mmdebstrap takes the alternative of usr-is-merged, which depends on all of Perl.
+_PERL = "usrmerge perl '^libperl5' '^perl-modules-' '^lib.*-perl$'"
 _DEBIAN_PYTHON = ("python3", "python3-venv", "python3-pip", "python3-setuptools", "python3-wheel")
 # What an interpreter built from source on Debian is linked with.
 _LIBRARIES = (
@@ -58,6 +62,15 @@ _TOOLS = (
 # Installers that do not ask pip's configuration read these. The file is the machine's own, mounted.
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+# What Debian's own images tell apt (debuerreotype), so that packages leave no archives behind.
+_APT = """\
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };
+APT::Update::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Acquire::Languages "none";
+Acquire::GzipIndexes "true";
+"""
 _PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -78,7 +91,7 @@ def make(tag: str, interpreter: Path | None = None) -> str:
     existing = is_stand_in(name)
     if existing is not None:
         return f"{name}: kept ({'stand-in' if existing else 'not a stand-in'})"
-    if tag.endswith("-slim"):
+    if tag == "slim" or tag.endswith("-slim"):
         _make_slim(name, interpreter)
     else:
         slim = f"{tag}-slim"
@@ -89,16 +102,28 @@ def make(tag: str, interpreter: Path | None = None) -> str:
 
 def _make_slim(name: str, interpreter: Path | None) -> None:
     packages = (*_COMMON, *(_LIBRARIES if interpreter else _DEBIAN_PYTHON))
-    with tempfile.TemporaryDirectory(prefix="stand-in-") as folder:
-        tar = os.path.join(folder, "root.tar")
-        _run("mmdebstrap", *_options(packages), _SUITE, tar, *filter(os.path.exists, _SOURCES))
-        with _container("scratch") as container:
-            _run("buildah", "add", "--quiet", container, tar, "/")
-            root = Path(_run("buildah", "mount", container).strip())
-            version = _install(interpreter, root) if interpreter else _use_debian_python(root)
-            about = f"CPython {version}, Debian {_SUITE} packages"
-            _configure(container, version, about)
-            _run("buildah", "commit", "--quiet", container, name)
+    with _container("scratch") as container:
+        _run("buildah", "add", "--quiet", container, _debian(packages), "/")
+        root = Path(_run("buildah", "mount", container).strip())
+        version = _install(interpreter, root) if interpreter else _use_debian_python(root)
+        about = f"CPython {version}, Debian {_SUITE} packages"
+        _configure(container, version, about)
+        _run("buildah", "commit", "--quiet", container, name)
+
+
+@cache
+def _debian(packages: tuple[str, ...]) -> str:
+    """Make a minimal Debian with ``packages``; return its tar file, which this process keeps."""
+    folder = tempfile.mkdtemp(prefix="stand-in-")
+    atexit.register(shutil.rmtree, folder)
+    tree, tar = os.path.join(folder, "root"), os.path.join(folder, "root.tar")
+    _run("mmdebstrap", *_options(packages), _SUITE, tree, *filter(os.path.exists, _SOURCES))
+    settings = Path(tree, "etc/apt/apt.conf.d")
+    # It holds what was said below to this one installation, not to those to come.
+    (settings / "99mmdebstrap").unlink()
+    (settings / "docker-clean").write_text(_APT)
+    _run("tar", "--create", "--file", tar, "--directory", tree, ".")
+    return tar
 
 
 def _make_full(name: str, slim: str) -> None:
@@ -114,6 +139,7 @@ def _make_full(name: str, slim: str) -> None:
 def _options(packages: tuple[str, ...]) -> Iterator[str]:
     yield from ("--quiet", "--variant=minbase", f"--include={','.join(packages)}")
     yield from ('--aptopt=APT::Install-Recommends "false"', "--dpkgopt=force-unsafe-io")
+    yield f'--customize-hook=chroot "$1" apt-get purge --yes --quiet --quiet {_PERL}'
     yield from (f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT)
 
 
@@ -139,6 +165,7 @@ def _install(interpreter: Path, root: Path) -> str:
     (target / "lib" / library.name / "site-packages").mkdir()
     for shared in (interpreter / "lib").glob("libpython3*.so*"):
         shutil.copy2(shared, target / "lib", follow_symlinks=False)
+    _strip(target / "lib")
     shutil.copytree(interpreter / "include", target / "include", dirs_exist_ok=True)
     shutil.copy2(interpreter / "bin" / library.name, target / "bin" / library.name)
     for name in ("python", "python3"):
@@ -149,6 +176,13 @@ def _install(interpreter: Path, root: Path) -> str:
     if not (target / "bin" / "pip").exists():
         (target / "bin" / "pip").symlink_to("pip3")
     return library.name.removeprefix("python")
+
+
+def _strip(folder: Path) -> None:
+    """Remove debugging symbols, as the official images do, where this machine has the tool."""
+    if shutil.which("strip"):
+        shared = [str(path) for path in folder.rglob("*.so*") if not path.is_symlink()]
+        _run("strip", "--strip-unneeded", *shared)
 
 
 def _configure(container: str, version: str, about: str) -> None:
