@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import tarfile
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from mega_optimizer.repository.files import Files
 
+_BLOCK = 512
 # Compressing more than this takes seconds.
 COMPRESSED_AT_MOST = 64_000_000
 
@@ -48,7 +50,7 @@ class BuildContext:
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """The size of a set of files. ``compressed`` is None where there was too much to compress."""
+    """The size of a set of files as a layer. ``compressed`` is None where there was too much to compress."""
 
     on_disk: int
     compressed: int | None
@@ -69,7 +71,11 @@ def build_context(files: Files, root: str, dockerfile: str) -> BuildContext | Pr
 
 
 def size_of(files: Files, paths: Iterable[str]) -> Bytes | Problem:
-    """Return how large the files are, on disk and as one gzip layer of Docker's default level."""
+    """Return how large the files are as a layer: a tar stream, and that stream through gzip.
+
+    In tar each file has a header of 512 bytes and is filled up to a multiple of that (POSIX ustar).
+    Docker's default level of gzip is 6.
+    """
     on_disk = compressed = 0
     compressor = zlib.compressobj(6)
     for path in paths:
@@ -77,9 +83,12 @@ def size_of(files: Files, paths: Iterable[str]) -> Bytes | Problem:
             content = files.read(path)
         except UnreadableFile as error:
             return Problem(path, error.code, error.message)
-        on_disk += len(content)
+        header = tarfile.TarInfo(path)
+        header.size = len(content)
+        filled = header.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % _BLOCK)
+        on_disk += len(filled)
         if on_disk <= COMPRESSED_AT_MOST:
-            compressed += len(compressor.compress(content))
+            compressed += len(compressor.compress(filled))
     compressed += len(compressor.flush())
     if not on_disk:
         return Bytes(0, 0)

@@ -97,8 +97,8 @@ def estimate_image(
     ``git_bytes`` is the size of the ``.git`` folder on the disk, where the caller knows it.
     """
     # These parse shell text and wheel names: not needed where there is no Dockerfile.
-    from mega_optimizer.measure.layers import Build, layer_parts
-    from mega_optimizer.measure.packages import package_parts
+    from mega_optimizer.measure.layers import Build, compiles_bytecode, layer_parts
+    from mega_optimizer.measure.packages import installed_packages
 
     service = context.service
     if service.dockerfile is None:
@@ -113,7 +113,8 @@ def estimate_image(
     if isinstance(sources, Problem):
         return _nothing_known(service.name, f"{sources.path}: {sources.message}")
     image = root_image(dockerfile, stage)
-    packages = package_parts(image, dependencies, resolved)
+    is_compiled = compiles_bytecode(dockerfile, stage)
+    packages = installed_packages(image, dependencies, resolved, is_compiled)
     at_root = not service.root
     build = Build(context.files, dockerfile, stage, sources, packages, git_bytes, at_root)
     return ImageEstimate(service.name, (_base(image), *layer_parts(build)))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mega_optimizer.measure.context_size import BuildContext
+    from mega_optimizer.measure.packages import InstalledPackage
     from mega_optimizer.repository.dockerfile import Dockerfile, Instruction, Stage
     from mega_optimizer.repository.files import Files
     from mega_optimizer.repository.shell import Command
@@ -64,7 +65,7 @@ class Build:
     dockerfile: Dockerfile
     stage: Stage
     context: BuildContext
-    packages: tuple[Part, ...]
+    packages: tuple[InstalledPackage, ...]
     git_bytes: int | None
     at_root: bool
 
@@ -72,7 +73,7 @@ class Build:
 def layer_parts(build: Build) -> Iterator[Part]:
     """Yield the parts that come on top of the base image."""
     if _installs_packages(build):
-        yield from build.packages
+        yield from (package.part for package in build.packages)
     yield from _pip_cache(build)
     copied: list[str] = []
     takes_git = False
@@ -90,6 +91,28 @@ def layer_parts(build: Build) -> Iterator[Part]:
         yield _context_part(build, copied)
     if takes_git and build.at_root and build.context.lets_in(".git/HEAD"):
         yield _git_part(build)
+
+
+def compiles_bytecode(dockerfile: Dockerfile, stage: Stage) -> bool:
+    """Whether what installs the packages of ``stage`` compiles their modules.
+
+    pip does (its documentation, "pip install", ``--compile``); uv does where it is told to, by
+    ``--compile-bytecode`` or ``UV_COMPILE_BYTECODE``; Poetry and PDM do not.
+    """
+    for contributing in contributing_stages(dockerfile, stage):
+        for instruction in contributing.instructions:
+            if instruction.keyword != "RUN":
+                continue
+            environment = environment_at(dockerfile, contributing, instruction)
+            for command in commands(instruction, shell_at(dockerfile, contributing, instruction)):
+                if is_pip_install(command) or command.program == "pipenv":
+                    if "--no-compile" not in command.texts and _installs_manifest(command):
+                        return True
+                elif "--compile-bytecode" in command.texts or (
+                    is_uv_pip_install(command) and environment.get("UV_COMPILE_BYTECODE")
+                ):
+                    return True
+    return False
 
 
 def _installs_packages(build: Build) -> bool:
@@ -110,7 +133,7 @@ def _pip_cache(build: Build) -> Iterator[Part]:
     for stage in lineage(build.dockerfile, build.stage):
         for instruction in stage.instructions:
             if instruction.keyword == "RUN" and _leaves_pip_cache(build, stage, instruction):
-                values = total(tuple(part.compressed for part in build.packages))
+                values = total(tuple(package.wheel for package in build.packages))
                 if values is None:
                     why = "It holds the wheels, and not all of their sizes are known"
                     yield unknown_part("pip's cache", why)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mega_optimizer.measure.evidence import Figure, Part, unknown, unknown_part
+from mega_optimizer.measure.unpacked import SOURCE, layer_bytes
 from mega_optimizer.measure.wheels import platform_of, wheel_for
 
 if TYPE_CHECKING:
@@ -14,27 +16,39 @@ if TYPE_CHECKING:
     from mega_optimizer.measure.wheels import Platform
     from mega_optimizer.repository.dependencies.model import Dependencies, LockedPackage
 
-_UNPACKED = "No source says how large a wheel is once it is unpacked and compiled"
+
+@dataclass(frozen=True, slots=True)
+class InstalledPackage:
+    """A package as a part of an image, and the size of the wheel that is downloaded for it."""
+
+    part: Part
+    wheel: Figure
 
 
-def package_parts(
-    image: str | None, dependencies: Dependencies, resolved: Mapping[str, LockedPackage] | None
-) -> tuple[Part, ...]:
-    """Return one part for each package that an image based on ``image`` installs.
+def installed_packages(
+    image: str | None,
+    dependencies: Dependencies,
+    resolved: Mapping[str, LockedPackage] | None,
+    is_compiled: bool,
+) -> tuple[InstalledPackage, ...]:
+    """Return the packages that an image based on ``image`` installs.
 
-    The compressed size is that of the wheel that pip would choose there; the bytecode that pip
-    compiles comes on top of it.
+    Their sizes come from those of the wheels that pip would choose there. ``is_compiled`` says
+    whether the installer compiles bytecode.
     """
     platform = platform_of(image) if image else None
     if platform is None:
         why = "The base image does not say which Python and C library the wheels are for"
-        return (unknown_part("Python packages", why),)
-    return tuple(_parts(platform, dependencies, resolved))
+        return (_unknown("Python packages", why),)
+    return tuple(_packages(platform, dependencies, resolved, is_compiled))
 
 
-def _parts(
-    platform: Platform, dependencies: Dependencies, resolved: Mapping[str, LockedPackage] | None
-) -> Iterator[Part]:
+def _packages(
+    platform: Platform,
+    dependencies: Dependencies,
+    resolved: Mapping[str, LockedPackage] | None,
+    is_compiled: bool,
+) -> Iterator[InstalledPackage]:
     chosen: Mapping[str, tuple[LockedPackage, ...]]
     if resolved is not None:
         chosen = {name: (package,) for name, package in resolved.items()}
@@ -47,24 +61,40 @@ def _parts(
     for name, versions in sorted(chosen.items()):
         fitting = [package for package in versions if _is_installed(package, platform)]
         if fitting:
-            yield _part(name, fitting, platform, source)
+            yield _package(name, fitting, platform, source, is_compiled)
     for name in sorted(_declared(dependencies, platform) - set(chosen)):
-        yield unknown_part(f"package {name}", "No lock or resolution says which version")
+        yield _unknown(f"package {name}", "No lock or resolution says which version")
     if resolved is None and not _is_complete(dependencies):
-        yield unknown_part("packages that these draw in", "No lock or resolution names them")
+        yield _unknown("packages that these draw in", "No lock or resolution names them")
 
 
-def _part(name: str, packages: list[LockedPackage], platform: Platform, source: str) -> Part:
-    on_disk = unknown("bytes on disk", _UNPACKED)
+def _package(
+    name: str,
+    packages: list[LockedPackage],
+    platform: Platform,
+    source: str,
+    is_compiled: bool,
+) -> InstalledPackage:
+    title = f"package {name}"
     if len(packages) > 1:
-        compressed = unknown("bytes compressed", "The lock allows several versions")
-    elif wheel := wheel_for(packages[0], platform):
-        compressed = Figure(wheel[1], "bytes compressed", source=source)
-    elif packages[0].wheel_bytes:
-        compressed = unknown("bytes compressed", "No wheel fits: it is built from source")
-    else:
-        compressed = unknown("bytes compressed", "No lock file gives its wheel sizes")
-    return Part(f"package {name}", compressed, on_disk)
+        return _unknown(title, "The lock allows several versions")
+    wheel = wheel_for(packages[0], platform)
+    if wheel is None and packages[0].wheel_bytes:
+        return _unknown(title, "No wheel fits: it is built from source")
+    if wheel is None:
+        return _unknown(title, "No lock file gives its wheel sizes")
+    compressed, on_disk = layer_bytes(*wheel, is_compiled)
+    by = f"{source}, times {SOURCE}"
+    part = Part(
+        title,
+        Figure(compressed, "bytes compressed", source=by),
+        Figure(on_disk, "bytes on disk", source=by),
+    )
+    return InstalledPackage(part, Figure(wheel[1], "bytes compressed", source=source))
+
+
+def _unknown(name: str, why: str) -> InstalledPackage:
+    return InstalledPackage(unknown_part(name, why), unknown("bytes compressed", why))
 
 
 def _is_installed(package: LockedPackage, platform: Platform) -> bool:

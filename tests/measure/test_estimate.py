@@ -66,23 +66,34 @@ def sizes(image: ImageEstimate) -> dict[str, tuple[int | None, int | None]]:
 def test_an_image_of_known_parts_has_a_compressed_total() -> None:
     image = estimate(resolved=RESOLVED, git_bytes=5_000_000)
     assert sizes(image)["base image"] == (43_188_023, 119_200_000)
-    assert sizes(image)["package orjson"] == (130_000, None)
     assert sizes(image)[".git"] == (5_000_000, 5_000_000)
     compressed, on_disk = sizes(image)["build context"]
-    assert on_disk == len(DOCKERFILE) + len(REQUIREMENTS) + 8000
+    # Two files of one block each, one of 8,000 bytes, and their headers.
+    assert on_disk == 512 + 512 + 8192 + 3 * 512
     assert compressed is not None
     assert compressed < 1000
-    assert image.bytes_compressed == 43_188_023 + 224_000 + 5_000_000 + compressed
-    assert image.gaps("bytes compressed") == ()
+    fastapi, orjson = (sizes(image)[f"package {name}"] for name in ("fastapi", "orjson"))
+    packages = (fastapi[0] or 0) + (orjson[0] or 0)
+    assert image.bytes_compressed == 43_188_023 + packages + 5_000_000 + compressed
+    assert image.unknown == ()
     assert image.date == "2026-07-14"
     assert "docker-library/repo-info@" in image.source
 
 
-def test_wheels_have_no_size_on_disk_and_so_the_image_has_none() -> None:
-    image = estimate(resolved=RESOLVED, git_bytes=0)
-    assert image.bytes_on_disk is None
-    (gap,) = image.gaps("bytes on disk")
-    assert gap.startswith("package fastapi, package orjson, on disk: No source says")
+def test_a_package_weighs_more_than_its_wheel_where_bytecode_is_compiled() -> None:
+    with_pip = sizes(estimate(resolved=RESOLVED))
+    with_uv = sizes(estimate(DOCKERFILE.replace("RUN pip", "RUN uv pip"), resolved=RESOLVED))
+    told_to = DOCKERFILE.replace("RUN pip", "ENV UV_COMPILE_BYTECODE=1\nRUN uv pip")
+
+    (compiled, on_disk), (alone, _) = with_pip["package fastapi"], with_uv["package fastapi"]
+    assert alone is not None
+    assert compiled is not None
+    assert on_disk is not None
+    assert alone < 94_000 < compiled < on_disk
+    # Most of this wheel is machine code.
+    assert (with_pip["package orjson"][0] or 0) - 130_000 < compiled - 94_000
+    told = sizes(estimate(told_to, resolved=RESOLVED))
+    assert told["package fastapi"] == with_pip["package fastapi"]
 
 
 def test_without_sizes_in_a_lock_the_gap_is_told_and_there_is_no_total() -> None:
@@ -150,8 +161,9 @@ def test_an_unknown_part_does_not_hide_what_a_known_one_wins() -> None:
     after = estimate(dockerfile, git_bytes=7_000_000, others={".dockerignore": b".git\n"})
     assert before.bytes_compressed is after.bytes_compressed is None
     changed = {each.name: each.on_disk for each in differences(before, after)}
-    assert changed == {".git": -7_000_000, "build context": 5}
-    assert known_difference(before, after, "bytes on disk") == -6_999_995
+    # The ignore file itself takes two blocks of 512 bytes.
+    assert changed == {".git": -7_000_000, "build context": 1024}
+    assert known_difference(before, after, "bytes on disk") == -6_998_976
 
 
 def test_a_context_below_the_root_holds_no_history() -> None:
@@ -180,7 +192,7 @@ COPY main.py .
         "package orjson",
         "build context",
     }
-    assert sizes(image)["build context"][1] == 8000
+    assert sizes(image)["build context"][1] == 8192 + 512
 
 
 def test_a_broken_dockerfile_is_a_gap() -> None:
