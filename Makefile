@@ -29,9 +29,11 @@ check: .venv/check.stamp
 bench: .venv/check.stamp
 	$(BIN)/python -m benchmarks.engine $(TREES)
 
-# Builds and starts images: needs root and buildah. IMAGES="FOLDER FOLDER:SERVICE" adds checkouts.
+# Builds and starts images: needs root and buildah. The sample; IMAGES="FOLDER FOLDER:SERVICE" for
+# checkouts instead, IMAGES="--trees FOLDER" for both; STORE keeps the layers for the next run.
 bench-images: .venv/test.stamp
-	$(BIN)/python -m benchmarks.images $(IMAGES) --output docs/benchmarks/images.md
+	$(BIN)/python -m benchmarks.images $(IMAGES) $(if $(STORE),--store $(STORE)) \
+		--output docs/benchmarks/images.md
 
 # Starts services before and after each rule: needs wrk, PostgreSQL and Redis. RULES="json serving/uvloop"
 # renews the rows of some.

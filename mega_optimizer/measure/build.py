@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.compose import ComposeService
     from mega_optimizer.repository.files import Files
     from mega_optimizer.repository.index import DiskFiles
-    from mega_optimizer.repository.service import Service
+    from mega_optimizer.repository.service import Repository, Service
 
 # All files of a context get this time (2020-01-01), so that equal content makes equal layers.
 _TIME = 1_577_836_800
@@ -105,11 +105,16 @@ class MeasuredImage:
 
 
 def image_sources(plan: Plan, files: Files) -> tuple[ImageSource, ...]:
-    """Return what is to be built: the images of which ``plan`` changes something.
+    """Return what is to be built: the images of which ``plan`` changes something."""
+    return tuple(source for source in every_image(plan.repository, files) if source.changes(plan))
+
+
+def every_image(repository: Repository, files: Files) -> tuple[ImageSource, ...]:
+    """Return the images of all services that have a Dockerfile.
 
     The scan has one service for all entries that build the same stage of the same Dockerfile.
     """
-    sources = (
+    return tuple(
         ImageSource(
             service.root,
             service.dockerfile,
@@ -117,10 +122,9 @@ def image_sources(plan: Plan, files: Files) -> tuple[ImageSource, ...]:
             tuple(sorted(_constants(_build_arguments(service, files)).items())),
             service,
         )
-        for service in plan.repository.services
+        for service in repository.services
         if service.dockerfile
     )
-    return tuple(source for source in sources if source.changes(plan))
 
 
 def run_environment(service: Service) -> Mapping[str, str]:

@@ -134,17 +134,18 @@ def estimate_images(
     return tuple(
         EstimatedPair(
             service.name,
-            _estimate(service, files, resolver, git_bytes),
-            _estimate(service, plan.result, resolver, git_bytes),
+            estimate_service(service, files, resolver, git_bytes),
+            estimate_service(service, plan.result, resolver, git_bytes),
         )
         for service in plan.repository.services
         if service.name in changed and service.dockerfile
     )
 
 
-def _estimate(
+def estimate_service(
     service: Service, files: Files, resolver: Resolver | None, git_bytes: int | None
 ) -> ImageEstimate:
+    """Estimate the image of one service with the files of one snapshot."""
     context = Context(service, files)
     resolved = (
         resolver.resolve(context.dependencies, python=context.python_version) if resolver else None

@@ -50,7 +50,8 @@ _PATIENCE = 3.0
 class MeasuredPair:
     """An image before and after, measured, and what the proof of the latter says.
 
-    ``left`` and ``came`` are packages, Python's by name and version, Debian's with ``deb:`` first.
+    ``left`` and ``came`` are packages, Python's by name and version, Debian's with ``deb:`` in
+    front; of the latter the largest first.
     """
 
     service: str
@@ -150,7 +151,8 @@ class Prover:
         if all(check.verdict != "failed" for check in checks):
             checks += self._tried(source, before, before.trial, image.made)
         old, new = _packages(before.appearance.inventory), _packages(after.inventory)
-        left, came = tuple(sorted(old - new)), tuple(sorted(new - old))
+        left = _largest_first(old - new, before.appearance.inventory)
+        came = _largest_first(new - old, after.inventory)
         return MeasuredPair(name, before.image, image, Proof(tuple(checks)), left, came)
 
     def _tried(
@@ -261,6 +263,15 @@ def _packages(inventory: Inventory) -> set[str]:
         for version in versions
     }
     return python | {f"deb:{name} {version}" for name, version in inventory.debian_packages.items()}
+
+
+def _largest_first(names: set[str], inventory: Inventory) -> tuple[str, ...]:
+    sizes = inventory.debian_bytes
+
+    def rank(name: str) -> tuple[int, str]:
+        return -sizes.get(name.removeprefix("deb:").partition(" ")[0], 0), name
+
+    return tuple(sorted(names, key=rank))
 
 
 def _by_instruction(image: MeasuredImage) -> dict[str, tuple[int, int]]:

@@ -86,7 +86,24 @@ class Buildah:
         self._store.remove()
 
     def build(self, recipe: Recipe, log: Path) -> Built | NotBuilt:
-        """Build ``recipe``; every instruction becomes a layer, as Docker makes them."""
+        """Build ``recipe`` and measure its layers."""
+        made = self.image(recipe, log)
+        if isinstance(made, NotBuilt):
+            return made
+        image, seconds = made
+        about = json.loads(answer([*self._program, "inspect", "--type", "image", image]))
+        layers = self._layers.known(about["OCIv1"])
+        if layers is None:
+            push = (*self._program, "push", "--quiet", "--disable-compression")
+            answer([*push, image, f"dir:{self._layers.folder}"], self.limits.seconds)
+            layers = self._layers.layers()
+        return Built(image, layers, seconds)
+
+    def image(self, recipe: Recipe, log: Path) -> tuple[str, float] | NotBuilt:
+        """Build ``recipe``; return the image and the seconds that took.
+
+        Every instruction becomes a layer, as Docker makes them.
+        """
         tag = f"t{next(self._numbers)}"
         identity = self._store.folder / f"{tag}.id"
         command = [
@@ -112,14 +129,7 @@ class Buildah:
         if wrong is not None:
             limited = "limit" in wrong and "reached" in wrong
             return NotBuilt(wrong if limited else failure_reason(tail(log)), log)
-        image = identity.read_text().strip()
-        about = json.loads(answer([*self._program, "inspect", "--type", "image", image]))
-        layers = self._layers.known(about["OCIv1"])
-        if layers is None:
-            push = (*self._program, "push", "--quiet", "--disable-compression")
-            answer([*push, image, f"dir:{self._layers.folder}"], self.limits.seconds)
-            layers = self._layers.layers()
-        return Built(image, layers, seconds)
+        return identity.read_text().strip(), seconds
 
     def configuration(self, image: str) -> Configuration:
         """Return how ``image`` says that it is run."""

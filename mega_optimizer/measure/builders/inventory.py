@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Literal
 from mega_optimizer.measure.builders.elf import needed_libraries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 Kind = Literal["file", "link", "folder", "other"]
@@ -62,16 +62,30 @@ class Inventory:
     @cached_property
     def debian_packages(self) -> Mapping[str, str]:
         """The installed Debian packages with their versions, as dpkg's status file lists them."""
-        found = {}
-        for paragraph in self.dpkg_status.decode("utf-8", "replace").split("\n\n"):
-            fields = dict(
+        return {fields["Package"]: fields.get("Version", "") for fields in self._debian_fields}
+
+    @cached_property
+    def debian_bytes(self) -> Mapping[str, int]:
+        """What each Debian package takes, unpacked (Debian policy 5.6.20, "Installed-Size")."""
+        sizes = {each["Package"]: each.get("Installed-Size", "") for each in self._debian_fields}
+        return {name: 1024 * int(size) for name, size in sizes.items() if size.isdecimal()}
+
+    @cached_property
+    def _debian_fields(self) -> Sequence[Mapping[str, str]]:
+        paragraphs = self.dpkg_status.decode("utf-8", "replace").split("\n\n")
+        listed = [
+            dict(
                 line.split(": ", 1)
                 for line in paragraph.splitlines()
                 if ": " in line and line[0] != " "
             )
-            if fields.get("Status", "").endswith(" installed") and "Package" in fields:
-                found[fields["Package"]] = fields.get("Version", "")
-        return found
+            for paragraph in paragraphs
+        ]
+        return [
+            fields
+            for fields in listed
+            if fields.get("Status", "").endswith(" installed") and "Package" in fields
+        ]
 
     @cached_property
     def missing_libraries(self) -> Mapping[str, str]:

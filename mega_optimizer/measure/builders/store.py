@@ -5,6 +5,7 @@ The images of the user's own store are visible in it, read-only, so that bases n
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from mega_optimizer.measure.builders.process import answer, clean_environment
 
@@ -26,7 +27,7 @@ class PrivateStore:
     """A store of ``program`` (buildah or podman) in a folder beside the user's own store.
 
     Where the user names a folder to keep, it lies there, and what was built stays in it: the next
-    run finds the layers.
+    run finds the layers. One run at a time uses it; others wait.
     """
 
     def __init__(self, program: str, kept: Path | None = None) -> None:
@@ -38,9 +39,8 @@ class PrivateStore:
         _remove_abandoned(theirs.parent)
         _remove_abandoned(temporary)
         prefix = f"mega-optimize-{os.getpid()}-"
-        self._is_kept = kept is not None
         self.folder = kept or Path(tempfile.mkdtemp(prefix=prefix, dir=theirs.parent))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.folder) if kept else None
         self._running = Path(tempfile.mkdtemp(prefix=prefix, dir=temporary))
         driver = store["graphdrivername"]
         self.options: Sequence[str] = (
@@ -50,14 +50,22 @@ class PrivateStore:
 
     def remove(self) -> None:
         """Remove everything that is in the store, and the store; of a kept one, what ran."""
-        if self._is_kept:
-            _unmount_below(self.folder)
-        else:
-            _remove(self.folder)
+        _unmount_below(self.folder)
+        if self._lock is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
         _remove(self._running)
+        if self._lock is not None:
+            self._lock.close()
 
 
 _JSON = {"buildah": (), "podman": ("--format", "json")}
+
+
+def _locked(folder: Path) -> IO[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def _remove_abandoned(parent: Path) -> None:

@@ -1,0 +1,1 @@
+"""Images of the sample and of public repositories: built before and after, proven, compared."""
