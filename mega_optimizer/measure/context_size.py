@@ -50,7 +50,7 @@ class BuildContext:
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """The size of a set of files as a layer. ``compressed`` is None where there was too much to compress."""
+    """The size of files as a layer. ``compressed`` is None where there was too much of it."""
 
     on_disk: int
     compressed: int | None
