@@ -5,19 +5,20 @@ https://hub.docker.com/_/python ("Image Variants")
 
 from __future__ import annotations
 
-import posixpath
 import re
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.image_recipe import (
     Recipe,
     flattened,
-    in_context,
     is_started,
     named_packages,
     read_recipe,
 )
-from mega_optimizer.codemods.containers.installs import parse_install
+from mega_optimizer.codemods.containers.installed_manifests import (
+    inline_requirements,
+    unknown_manifest,
+)
 from mega_optimizer.codemods.containers.python_images import PythonImage, python_image
 from mega_optimizer.codemods.containers.python_packages import packages_of
 from mega_optimizer.codemods.containers.runtime_needs import runtime_needs
@@ -26,7 +27,7 @@ from mega_optimizer.codemods.containers.smaller_base import against_alpine
 from mega_optimizer.codemods.containers.system_edits import package_edit
 from mega_optimizer.codemods.containers.wheels import target_of, wheel_obstacle
 from mega_optimizer.codemods.finding import Edit, Fix, Outcome, Skip
-from mega_optimizer.repository.dockerfile import copies, shipping_stage
+from mega_optimizer.repository.dockerfile import shipping_stage
 from mega_optimizer.repository.dockerfile.stages import lineage
 from mega_optimizer.repository.place import Place, Problem
 
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 _PYTHON_BASE = re.compile(rb"(?i)^[ \t]*FROM\b.*\bpython\b", re.MULTILINE)
 # They say that there is nothing here to make slim.
 _NOTHING_TO_WIN = frozenset({"alpine-base", "other-base", "base-unknown"})
-
-# What `poetry export` and its like make a requirements file of.
-_EXPORTED = frozenset({"pep621", "poetry", "pdm", "pipfile"})
 
 
 def find(context: Context) -> Iterator[Outcome]:
@@ -90,7 +88,7 @@ def _outcome(
         reason = "nothing says what it runs: other images may be built on it"
         return Skip(place, "no-command", reason)
     for recipe in recipes:
-        obstacle = slim_obstacle(context, recipe) or _unknown_manifest(context, recipe)
+        obstacle = slim_obstacle(context, recipe) or unknown_manifest(context, recipe)
         if obstacle:
             return obstacle
     recipe = recipes[standing.index(shipping)]
@@ -109,7 +107,7 @@ def _outcome(
         reason = f"{image.written} stands on a Debian release that may have left the mirrors"
         return Skip(place, "old-release", reason)
     if any(map(_installs, recipes)):
-        inline = sorted({text for each in recipes for text in _inline(each)})
+        inline = sorted({text for each in recipes for text in inline_requirements(each)})
         target = target_of(context, image.minor, "glibc")
         obstacle = wheel_obstacle(context, inline, target, place)
         if obstacle:
@@ -141,56 +139,3 @@ def _with(needed: tuple[str, ...]) -> str:
 
 def _installs(recipe: Recipe) -> bool:
     return any("install" in run.kinds for run in recipe.runs)
-
-
-def _inline(recipe: Recipe) -> Iterator[str]:
-    """Yield the requirements that commands name themselves, those of tools included."""
-    for run in recipe.runs:
-        for command in run.of_kind("install", "tool"):
-            install = parse_install(command, in_place=True)
-            if not isinstance(install, str):
-                yield from (text for text in install.requirements if "://" not in text)
-
-
-def _unknown_manifest(context: Context, recipe: Recipe) -> Skip | None:
-    """Return a skip where an install reads a file that is not among the service's manifests."""
-    dependencies = context.dependencies
-    known = {manifest.path for manifest in dependencies.manifests}
-    known |= {entry.place.path for entry in dependencies.constraints}
-    declares = any(each.kind in _EXPORTED for each in dependencies.manifests)
-    for run in recipe.runs:
-        for command in run.of_kind("install"):
-            install = parse_install(command, in_place=True)
-            for name in install.files if not isinstance(install, str) else ():
-                found = _repository_file(context, recipe, run.instruction.start, name)
-                if found is None and declares and _from_another_stage(recipe, name):
-                    continue
-                if found not in known:
-                    place = Place(recipe.path, run.instruction.line)
-                    reason = f"it is not known what {name} asks for"
-                    return Skip(place, "manifest-not-found", reason)
-    return None
-
-
-def _repository_file(context: Context, recipe: Recipe, start: int, name: str) -> str | None:
-    instruction = next(each for each in recipe.stage.instructions if each.start == start)
-    written = recipe.expanded(name, instruction)
-    path = posixpath.normpath(posixpath.join(recipe.folder_at(instruction), written or "?"))
-    for transfer in reversed(recipe.transfers):
-        source = transfer.source_of(path)
-        if source is not None and transfer.instruction.start < start:
-            found = in_context(context, source)
-            if found in context.files:
-                return found
-    return None
-
-
-def _from_another_stage(recipe: Recipe, name: str) -> bool:
-    """Whether another stage makes the file: ``poetry export``, ``uv export`` …."""
-    wanted = posixpath.basename(name)
-    return any(
-        posixpath.basename(source) == wanted
-        for instruction in recipe.stage.instructions
-        if (copy := copies(instruction)) is not None and copy.from_stage is not None
-        for source in copy.sources
-    )
