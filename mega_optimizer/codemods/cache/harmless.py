@@ -42,7 +42,7 @@ HARMLESS = re.compile(
     r"|(?:fastapi|starlette)\.(?:exceptions\.)?HTTPException$|orjson\.|ujson\."
     r"|(?:fastapi|starlette)\.(?:responses\.)?(?:JSONResponse|ORJSONResponse|UJSONResponse|Response)$"
     r"|fastapi\.encoders\.jsonable_encoder$|httpx\.(?:Timeout|Limits|URL|QueryParams)$"
-    r"|aiohttp\.ClientTimeout$|os\.(?:getenv|environ\.get|path\.join)$"
+    r"|aiohttp\.ClientTimeout$|http\.cookiejar\.|os\.(?:getenv|environ\.get|path\.join)$"
     r"|sqlalchemy\.(?!insert|update|delete|event)|sqlmodel\.(?:select|col|func)\b"
 )
 BUILTINS = frozenset(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mega_optimizer.codemods.program import Program
-    from mega_optimizer.repository.python import PythonFacts
+    from mega_optimizer.repository.python import PythonFacts, Value
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 LIMIT = 40  # functions behind one route
@@ -187,10 +187,18 @@ def _kind_of(function: _Function, text: str) -> str | None:
         if made.name in SESSIONS:
             return DATABASE
     maker = home.function(found.name)
-    annotation = maker.annotation if maker is not None else None
-    if annotation is not None and annotation.name in SESSIONS:
+    return _kind_named(maker.annotation) if maker is not None else None
+
+
+def _kind_named(annotation: Value | None) -> str | None:
+    """Return the kind that an annotation names, as in ``AsyncIterator[httpx.AsyncClient]`` too."""
+    if annotation is None:
+        return None
+    if annotation.name in CLIENTS:
+        return HTTP
+    if annotation.name in SESSIONS:
         return DATABASE
-    return HTTP if annotation is not None and annotation.name in CLIENTS else None
+    return next((kind for each in annotation.arguments if (kind := _kind_named(each.value))), None)
 
 
 def _look(function: _Function, node: ast.AST, work: Work) -> None:
