@@ -27,7 +27,11 @@ GATEWAY = Service(
     "api-gateway",
     "/health",
     port=8000,
-    environment={"PREDICTION_URL": "{upstream}", "ORCHESTRATOR_URL": "{upstream}"},
+    environment={
+        "PREDICTION_URL": "{upstream}",
+        "ORCHESTRATOR_URL": "{upstream}",
+        "REDIS_URL": "redis://127.0.0.1:{redis_port}/0",
+    },
 )
 CRYPTO = Service(
     "crypto-prediction",
@@ -150,5 +154,14 @@ CASES = (
         SETTINGS_LOADER,
         Request("/info"),
         "a dependency that loads pydantic-settings",
+    ),
+    Case(
+        "cache/redis-response",
+        GATEWAY,
+        Request("/api/v1/predictions?symbol=btc"),
+        "a route that asks an upstream which takes 50 ms, a client shared before and after",
+        given=("http/shared-client",),
+        connections=4,
+        delay=50,
     ),
 )

@@ -60,7 +60,15 @@ class Draft:
         tree = self.tree(path)
         if isinstance(facts, Skip) or isinstance(tree, Skip):
             return facts if isinstance(facts, Skip) else Skip(Place(path), "unreadable", "")
-        added = ensure_import(tree, facts, module, name, line_of(facts, above))
+        own = self._context.program.module
+        added = ensure_import(
+            tree,
+            facts,
+            module,
+            name,
+            line_of(facts, above),
+            own=lambda dotted: own(dotted, path) is not None,
+        )
         if isinstance(added, Skip):
             return added
         self.put(path, added[0])

@@ -18,7 +18,7 @@ from mega_optimizer.codemods.python import LINE_LENGTH, dotted_name
 from mega_optimizer.repository.place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mega_optimizer.repository.python import PythonFacts
 
@@ -60,10 +60,12 @@ def ensure_import(
     before: int,
     *,
     beside: Sequence[str] = (),
+    own: Callable[[str], bool] | None = None,
 ) -> tuple[cst.Module, str] | Skip:
     """Make ``from module import name`` hold at module level, ahead of line ``before``.
 
     Where the file keeps its imports in several blocks, that of a package in ``beside`` is chosen.
+    ``own`` tells modules of the service itself, which stand in a block of their own.
     Returns the tree and the local name (an existing alias is used). Skip codes: ``name-taken``,
     ``conditional-import``, ``star-import``, ``no-place-for-import``.
     """
@@ -85,7 +87,9 @@ def ensure_import(
     merged = _merged(tree, lines, module, name)
     if merged is not None:
         return merged, name
-    inserted = _inserted(tree, _block_of(lines, beside) or lines, module, name)
+    inserted = _first_of_its_own(tree, lines, module, name, own) if own is not None else None
+    if inserted is None:
+        inserted = _inserted(tree, _block_of(lines, beside) or lines, module, name)
     if inserted is None:
         return Skip(place, "no-place-for-import", "no import block to add to")
     return inserted, name
@@ -230,6 +234,23 @@ def _inserted(tree: cst.Module, lines: list[Line], module: str, name: str) -> cs
             return None
         return _with_inserted(_with_statement(tree, first.position, moved), first.position, added)
     return _new_section(tree, lines, section, added)
+
+
+def _first_of_its_own(
+    tree: cst.Module, lines: list[Line], module: str, name: str, own: Callable[[str], bool]
+) -> cst.Module | None:
+    """Return the tree with an import of the service's own code behind all those of packages.
+
+    None where there is no such thing to add: the file imports its service's code already.
+    """
+    packages = [line for line in lines if line.section <= 2]
+    if module.startswith(".") or not packages or not own(module):
+        return None
+    if any(own(line.module) for line in packages):
+        return None
+    blank = cst.EmptyLine(indent=False)
+    added = cst.SimpleStatementLine([_import_from(module, name)], leading_lines=[blank])
+    return _with_inserted(tree, packages[-1].position + 1, added)
 
 
 def _block(lines: list[Line], one: Line) -> list[Line]:

@@ -192,3 +192,46 @@ def test_import_that_may_be_needed_stays(source: str) -> None:
 
 def test_import_of_a_package_interface_stays() -> None:
     assert removed("from a import X\n", "app/__init__.py") == "from a import X\n"
+
+
+def of_its_own(source: str, module: str) -> str:
+    result = ensure_import(
+        cst.parse_module(source),
+        facts_of(source),
+        module,
+        "cached",
+        100,
+        own=lambda dotted: dotted.partition(".")[0] == "app",
+    )
+    assert not isinstance(result, Skip), result
+    return result[0].code
+
+
+@pytest.mark.parametrize(
+    ("before", "module", "after"),
+    [
+        (  # the first import of the service's own code stands behind those of packages
+            "import httpx\nfrom fastapi import FastAPI\n",
+            "app.cache",
+            "import httpx\nfrom fastapi import FastAPI\n\nfrom app.cache import cached\n",
+        ),
+        (  # where there is one already, beside it
+            "import httpx\nfrom app.settings import settings\nfrom fastapi import FastAPI\n",
+            "app.cache",
+            "import httpx\nfrom app.cache import cached\nfrom app.settings import settings\n"
+            "from fastapi import FastAPI\n",
+        ),
+        (
+            "import httpx\n\nfrom .settings import settings\n",
+            ".cache",
+            "import httpx\n\nfrom .cache import cached\nfrom .settings import settings\n",
+        ),
+        (
+            "import httpx\n\nfrom .models import Item\n",
+            "..cache",
+            "import httpx\n\nfrom ..cache import cached\nfrom .models import Item\n",
+        ),
+    ],
+)
+def test_own_code_stands_behind_packages(before: str, module: str, after: str) -> None:
+    assert of_its_own(before, module) == after

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MODULE = "response_cache"
 OURS = b"def open_response_cache("
+OWN_ROUTE = b"class CachedRoute(APIRoute)"
 OWN_CACHES = (
     rb"(?m)^[ \t]*(?:from|import)[ \t]+(?:redis|aioredis|fastapi_cache|aiocache|cashews|cachetools"
     rb"|fastapi_redis_cache|starlette_caches|async_lru)\b"
@@ -42,7 +43,7 @@ def find(context: Context) -> Iterator[Outcome]:
             yield found
             continue
         place = found.place
-        objection = _own_cache(context, place) or startup_of(context, found.facts.path)
+        objection = own_cache(context, place) or startup_of(context, found.facts.path)
         if isinstance(objection, Skip):
             yield Skip(place, objection.code, objection.reason)
             continue
@@ -61,10 +62,10 @@ def seconds_for(context: Context, kind: str) -> int:
     return int(context.parameters[f"{kind}_seconds"])
 
 
-def _own_cache(context: Context, place: Place) -> Skip | None:
+def own_cache(context: Context, place: Place) -> Skip | None:
     """Return a skip where the service talks to a Redis or to a cache of its own already."""
     for path in context.program.containing(OWN_CACHES, context.program.product):
-        if OURS not in (context.program.read(path) or b""):
+        if OWN_ROUTE not in (context.program.read(path) or b""):
             return Skip(place, "has-a-cache", f"{path} uses a cache or Redis of its own")
     return None
 
