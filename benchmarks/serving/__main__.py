@@ -22,8 +22,8 @@ from benchmarks.serving.rounds import measure
 def main() -> None:
     parser = argparse.ArgumentParser(description="Rules on running services, before and after.")
     parser.add_argument("rules", nargs="*", metavar="RULE", help="rules or categories; none: all")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--output", type=Path, help="renew their rows in that page")
     parser.add_argument("--verbose", action="store_true", help="tell patches and single runs")
     arguments = parser.parse_args()

@@ -20,7 +20,7 @@ from benchmarks.serving.trees import CHECKOUT, SAMPLE, Side, both_sides
 from tests.services.postgres import postgresql
 from tests.services.redis import redis_server
 
-WARM_UP = 1.0  # seconds of load before each measured run
+WARM_UP = 2.0  # seconds of load before the first measured run
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,11 @@ class Measurement:
         return Ratio(min(ratios), statistics.median(ratios), max(ratios))
 
     def verdict(self, name: str) -> str:
-        """Return ``better`` or ``worse``; ``open`` where the ranges of the two sides overlap."""
-        before = [getattr(each, name) for each in self.before]
-        after = [getattr(each, name) for each in self.after]
-        if min(after) > max(before):
-            return "better" if name == "rate" else "worse"
-        if max(after) < min(before):
-            return "worse" if name == "rate" else "better"
-        return "open"
+        """Return ``better`` or ``worse`` where every pair says so, else ``open``."""
+        ratio = self.ratio(name)
+        if ratio.low > 1:
+            return "better"
+        return "worse" if ratio.high < 1 else "open"
 
     @property
     def errors(self) -> tuple[int, int]:
@@ -110,12 +107,14 @@ def measure(case: Case, rounds: int, seconds: float, log: Callable[[str], None])
         for side in (first, second):
             prepare(case, side, places)
         difference = compare(case, first, second, places)
-        for number in range(rounds):
-            order = (0, 1) if number % 2 == 0 else (1, 0)
-            for index in order:
-                sample = one_run(case, (first, second)[index], places, seconds)
-                samples[index].append(sample)
-                log(f"{number} {('before', 'after')[index]} {sample}")
+        with started(case, first, places) as before, started(case, second, places) as after:
+            servers = (before, after)
+            for base, _ in servers:
+                send(case.load, base, case.connections, WARM_UP)
+            for number in range(rounds):
+                for index in (0, 1) if number % 2 == 0 else (1, 0):
+                    samples[index].append(one_run(case, servers[index], seconds))
+                    log(f"{number} {('before', 'after')[index]} {samples[index][-1]}")
     return Measurement(case, tuple(samples[0]), tuple(samples[1]), difference)
 
 
@@ -133,12 +132,11 @@ def create_schema(case: Case, side: Side, places: dict[str, str]) -> None:
     subprocess.run(command, check=True, cwd=CHECKOUT)
 
 
-def one_run(case: Case, side: Side, places: dict[str, str], seconds: float) -> Sample:
-    with started(case, side, places) as (base, process):
-        send(case.load, base, case.connections, WARM_UP)
-        start = usage(process)
-        load = send(case.load, base, case.connections, seconds)
-        end = usage(process)
+def one_run(case: Case, server: tuple[str, int], seconds: float) -> Sample:
+    base, process = server
+    start = usage(process)
+    load = send(case.load, base, case.connections, seconds)
+    end = usage(process)
     if not load.requests:
         raise SystemExit(f"{case.rule}: no request was answered")
     return Sample(
