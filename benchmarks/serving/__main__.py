@@ -23,7 +23,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Rules on running services, before and after.")
     parser.add_argument("rules", nargs="*", metavar="RULE", help="rules or categories; none: all")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--output", type=Path, help="renew their rows in that page")
     parser.add_argument("--verbose", action="store_true", help="tell patches and single runs")
     arguments = parser.parse_args()
@@ -43,10 +42,10 @@ def main() -> None:
 
     print(HEAD, end="", flush=True)
     for case in chosen:
-        line = row(measure(case, arguments.rounds, arguments.seconds, log))
+        line = row(measure(case, arguments.rounds, log))
         print(line, end="", flush=True)
         if arguments.output:
-            write(arguments.output, CASES, [line], arguments.rounds, arguments.seconds)
+            write(arguments.output, CASES, [line], arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ class Case:
     ``given`` names rules that are applied on both sides, so that what they win does not hide what
     is measured. ``seed`` is sent to the service before, each request ``seeds`` times. ``varies``
     names keys of the answer that differ from call to call. ``delay`` is the time in milliseconds
-    that the upstream takes for an answer.
+    that the upstream takes for an answer, ``seconds`` the length of one run: longer where an answer
+    is slow.
     """
 
     rule: str
@@ -62,5 +63,6 @@ class Case:
     seed: tuple[Request, ...] = ()
     seeds: int = 1
     connections: int = 16
+    seconds: float = 2
     delay: int = 0
     varies: tuple[str, ...] = ()

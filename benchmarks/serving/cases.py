@@ -15,14 +15,6 @@ ALERT = {
     "template": "price-alert",
     "values": {"symbol": "BTC", "price": "70000"},
 }
-TRANSACTION = {
-    "account_id": "acc-1",
-    "amount": 42.5,
-    "currency": "EUR",
-    "country": "DE",
-    "merchant": "bookshop",
-}
-
 GATEWAY = Service(
     "api-gateway",
     "/health",
@@ -73,14 +65,6 @@ NOTIFICATION = Service(
     port=8005,
     environment={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": "{redis_port}", "SMTP_PORT": "1"},
 )
-SETTINGS_LOADER = Service(
-    "rules/cache/lru-settings/examples/dependency.txtar",
-    "/info",
-    port=8000,
-    environment={"DATABASE_URL": "postgresql://{postgres}"},
-    command="uvicorn app.main:app --host 0.0.0.0 --port 8000",
-    packages=("uvicorn==0.34.0",),
-)
 SEED_ALERTS = Request("/notifications/email", "POST", ALERT)
 SEED_TASK = Request(
     "/tasks", "POST", {"name": "retrain", "payload": {"symbol": "BTC", "epochs": 3}}
@@ -94,30 +78,53 @@ CASES = (
         "one small JSON object from memory",
     ),
     Case(
+        "serving/production-server",
+        FRAUD,
+        Request("/health"),
+        "one small JSON object",
+    ),
+    Case(
+        "serving/production-server",
+        FRAUD,
+        Request("/alerts"),
+        "a query over a new connection of psycopg2",
+    ),
+    Case(
+        "serving/workers",
+        NOTIFICATION,
+        Request("/notifications?limit=50"),
+        "50 notifications from Redis",
+        seed=(SEED_ALERTS,),
+        seeds=50,
+        given=("cache/lru-settings", "database/redis-client"),
+    ),
+    Case(
+        "serving/asgi-middleware",
+        NOTIFICATION,
+        Request("/health"),
+        "one small JSON object behind two middlewares",
+    ),
+    Case(
+        "serving/asgi-middleware",
+        ORCHESTRATOR,
+        Request("/health"),
+        "one small JSON object behind one middleware that logs",
+    ),
+    Case(
         "serving/gzip-level",
         NOTIFICATION,
         Request("/notifications?limit=500", headers={"Accept-Encoding": "gzip"}),
         "500 notifications, 170 kB of JSON, compressed",
         seed=(SEED_ALERTS,),
         seeds=500,
-    ),
-    Case(
-        "serving/production-server",
-        FRAUD,
-        Request("/health"),
-        "one small JSON object, Flask's development server before",
-    ),
-    Case(
-        "serving/production-server",
-        FRAUD,
-        Request("/alerts"),
-        "one query over a new psycopg2 connection, Flask's development server before",
+        seconds=6,
     ),
     Case(
         "json/orjson-response",
         GATEWAY,
         Request("/api/v1/items"),
         "1,000 dicts from an untyped route",
+        seconds=6,
     ),
     Case(
         "json/drop-orjson-response",
@@ -127,6 +134,19 @@ CASES = (
         given=("database/engine-per-request",),
         seed=(SEED_TASK,),
         seeds=200,
+        seconds=6,
+    ),
+    Case(
+        "http/shared-client",
+        GATEWAY,
+        Request("/api/v1/tasks/7"),
+        "forwarded by httpx",
+    ),
+    Case(
+        "http/shared-client",
+        SCALER,
+        Request("/services/api-gateway/usage"),
+        "one query to the metrics by httpx",
     ),
     Case(
         "database/engine-per-request",
@@ -143,17 +163,43 @@ CASES = (
         seed=(Request("/predict", "POST", SERIES),),
     ),
     Case(
+        "database/connection-pool",
+        FRAUD,
+        Request("/alerts"),
+        "one query of psycopg2",
+        given=("serving/production-server",),
+    ),
+    Case(
         "database/redis-client",
+        NOTIFICATION,
+        Request("/notifications/stats"),
+        "one HGETALL",
+        given=("cache/lru-settings",),
+        seed=(SEED_ALERTS,),
+    ),
+    Case(
+        "cache/lru-settings",
         NOTIFICATION,
         Request("/notifications/stats"),
         "one HGETALL",
         seed=(SEED_ALERTS,),
     ),
     Case(
-        "cache/lru-settings",
-        SETTINGS_LOADER,
-        Request("/info"),
-        "a dependency that loads pydantic-settings",
+        "cache/redis-response",
+        GATEWAY,
+        Request("/api/v1/predictions?symbol=btc"),
+        "forwarded to an upstream that takes 50 ms",
+        given=("http/shared-client",),
+        delay=50,
+    ),
+    Case(
+        "cache/redis-response",
+        GATEWAY,
+        Request("/status"),
+        "the health of two upstreams that take 50 ms",
+        given=("http/shared-client",),
+        varies=("latency_ms",),
+        delay=50,
     ),
     Case(
         "cache/redis-response",

@@ -86,7 +86,7 @@ class Measurement:
         return sum(each.errors for each in self.before), sum(each.errors for each in self.after)
 
 
-def measure(case: Case, rounds: int, seconds: float, log: Callable[[str], None]) -> Measurement:
+def measure(case: Case, rounds: int, log: Callable[[str], None]) -> Measurement:
     """Run the case on real servers; ends the program where a side does not start."""
     samples: tuple[list[Sample], list[Sample]] = ([], [])
     with (
@@ -113,7 +113,7 @@ def measure(case: Case, rounds: int, seconds: float, log: Callable[[str], None])
                 send(case.load, base, case.connections, WARM_UP)
             for number in range(rounds):
                 for index in (0, 1) if number % 2 == 0 else (1, 0):
-                    samples[index].append(one_run(case, servers[index], seconds))
+                    samples[index].append(one_run(case, servers[index]))
                     log(f"{number} {('before', 'after')[index]} {samples[index][-1]}")
     return Measurement(case, tuple(samples[0]), tuple(samples[1]), difference)
 
@@ -132,10 +132,10 @@ def create_schema(case: Case, side: Side, places: dict[str, str]) -> None:
     subprocess.run(command, check=True, cwd=CHECKOUT)
 
 
-def one_run(case: Case, server: tuple[str, int], seconds: float) -> Sample:
+def one_run(case: Case, server: tuple[str, int]) -> Sample:
     base, process = server
     start = usage(process)
-    load = send(case.load, base, case.connections, seconds)
+    load = send(case.load, base, case.connections, case.seconds)
     end = usage(process)
     if not load.requests:
         raise SystemExit(f"{case.rule}: no request was answered")

@@ -53,6 +53,7 @@ def surroundings(case: Case, side: Side, places: Mapping[str, str]) -> dict[str,
     }
     environment["PATH"] = f"{side.binaries}:/usr/local/bin:/usr/bin:/bin"
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment |= side.variables
     for name, value in case.service.environment.items():
         environment[name] = value.format(**places)
     return environment

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from uv import find_uv_bin
 
 from benchmarks.serving.case import Case
 from mega_optimizer.examples import read_example
+from mega_optimizer.repository.dockerfile import environment_at, parse_dockerfile, shipping_stage
+from mega_optimizer.repository.place import Problem
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLE = CHECKOUT / "fixtures" / "sample_repo"
@@ -23,11 +26,12 @@ IDENTITY = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: the service's folder, its interpreter and its launch command."""
+    """One of the two: its folder, programs and launch command, and what its image sets."""
 
     folder: Path
     binaries: Path
     command: str
+    variables: Mapping[str, str]
 
 
 def run(*command: str | Path, folder: Path) -> str:
@@ -84,7 +88,20 @@ def side(case: Case, repository: Path) -> Side:
     name = case.service.source
     folder = repository if name.endswith(".txtar") else repository / "services" / name
     command = case.service.command or launch_command(repository, name)
-    return Side(folder, environment(case, folder), command)
+    return Side(folder, environment(case, folder), command, variables(folder))
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """Return what the stage that ships sets, without paths inside of the image."""
+    dockerfile = folder / "Dockerfile"
+    if not dockerfile.exists():
+        return {}
+    parsed = parse_dockerfile("Dockerfile", dockerfile.read_bytes())
+    stage = None if isinstance(parsed, Problem) else shipping_stage(parsed, "")
+    if isinstance(parsed, Problem) or stage is None:
+        return {}
+    found = environment_at(parsed, stage)
+    return {name: value for name, value in found.items() if value and "/" not in value}
 
 
 def launch_command(repository: Path, service: str) -> str:
