@@ -115,6 +115,8 @@ def _edits(context: Context, site: LaunchSite, served: Served) -> Edits | Skip:
     options = [*served.options, "--bind", bind(host, port)]
     if setting and site.source in ("shell", "compose"):
         options += ["--workers", f"${{{VARIABLE}:-{setting}}}"]
+    elif site.source == "procfile" and multi_worker_hazards(context):
+        options += ["--workers", "1"]  # platforms set WEB_CONCURRENCY
     options += ["--threads", str(context.parameters["threads"]), "--access-logfile", "-"]
     words = [*served.program, *options, f"{served.module}:{served.application}"]
     first, last = served.words
@@ -150,7 +152,7 @@ def _in_a_shell(
     hidden = Skip(site.place, "address-from-environment", reason)
     if isinstance(content, Problem) or isinstance(parsed, Problem):
         return hidden
-    if site.source == "shell" and not any("'" in word for word in words):
+    if site.source in ("shell", "procfile") and not any("'" in word for word in words):
         return with_words(context, site, *served.words, words)
     instruction = instruction_of(parsed, site) if parsed is not None else None
     if instruction is None:

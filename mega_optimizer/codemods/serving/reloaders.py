@@ -1,4 +1,7 @@
-"""``--reload`` in the command of an image: a second process that watches files for changes."""
+"""``--reload`` in the command of an image: a second process that watches files for changes.
+
+``fastapi dev`` is ``fastapi run`` with it (https://fastapi.tiangolo.com/fastapi-cli/).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ FURTHER = (
 
 def reloader(context: Context, site: LaunchSite) -> Outcome | None:
     """Return the fix that takes the reloader out of the command, or why it stays."""
-    if site.server not in RELOADING or site.option("--reload") is None:
+    develops = site.server == "fastapi" and any(word.text == "dev" for word in site.words)
+    reloads = site.server in RELOADING and site.option("--reload") is not None
+    if not develops and not reloads:
         return None
     if is_for_developers(context, site):
         return Skip(site.place, "for-developers", "this command is written for developers")
@@ -33,6 +38,11 @@ def reloader(context: Context, site: LaunchSite) -> Outcome | None:
         return Skip(site.place, "code-mounted", reason)
     if any(site.option(name) is not None for name in FURTHER):
         return Skip(site.place, "reloader-configured", "the reloader is told what to watch")
+    message = "Do not watch the files of the image for changes"
+    if develops:
+        position = [word.text for word in site.words].index("dev")
+        edits = partial(with_words, context, site, position, position + 1, ("run",))
+        return Fix(site.place, message, edits)
     position, _ = option_range(site, "--reload") or (0, 0)
     edits = partial(with_words, context, site, position, position + 1, ())
-    return Fix(site.place, "Do not watch the files of the image for changes", edits)
+    return Fix(site.place, message, edits)

@@ -47,6 +47,8 @@ def script_of(context: Context, site: LaunchSite, name: str) -> Script | None:
     if shadowed or not _MODULE.fullmatch(module):
         return None
     path = _in_repository(context, site, relative)
+    if path is None and not name.endswith(".py"):
+        path = _in_repository(context, site, f"{name.replace('.', '/')}/__init__.py")
     return Script(path, module, folder) if path is not None else None
 
 
