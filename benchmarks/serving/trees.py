@@ -97,7 +97,7 @@ def variables(folder: Path) -> dict[str, str]:
     if not dockerfile.exists():
         return {}
     parsed = parse_dockerfile("Dockerfile", dockerfile.read_bytes())
-    stage = None if isinstance(parsed, Problem) else shipping_stage(parsed, "")
+    stage = None if isinstance(parsed, Problem) else shipping_stage(parsed, None)
     if isinstance(parsed, Problem) or stage is None:
         return {}
     found = environment_at(parsed, stage)
