@@ -143,6 +143,9 @@ def _objection_to_class(
         return Refusal("unusual-class", "__init__ calls the base in another way", first.lineno)
     program = context.program
     word = owner.name.encode()
+    added = rb"(?:add_middleware|Middleware)\(\s*(?:\w+\.)*" + word + rb"\b"
+    if next(program.containing(added, program.product, word), None) is None:
+        return Refusal("not-used", "no application is given this class", owner.lineno)
     for path in program.containing(
         rb"\b" + word + rb"\b", (*program.product, *program.tests), word
     ):
