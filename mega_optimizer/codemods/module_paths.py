@@ -49,7 +49,11 @@ def reaches(program: Program, start: str, goal: str, when: When = "ever") -> boo
         current = waiting.pop()
         if current == goal:
             return True
-        for _, path in _own_imports(program, current, when):
+        if when == "ever":
+            found = program.imports(current)
+        else:
+            found = tuple(path for _, path in _own_imports(program, current, when))
+        for path in found:
             if path not in seen:
                 seen.add(path)
                 waiting.append(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.program import Definition
@@ -44,21 +43,31 @@ DEPENDENCIES = frozenset({"Depends", "Security"})
 MASTER_HOOKS = frozenset({"on_starting", "on_reload", "when_ready", "pre_fork", "pre_exec"})
 # https://docs.celeryq.dev/en/stable/userguide/signals.html
 WORKER_SIGNALS = ("worker_process_", "task_", "before_task_", "after_task_")
-LIMIT = 500  # functions looked at; who needs more is not on a short way from a request
+LIMIT = 200  # functions looked at; who needs more is not on a short way from a request
+COMMON = 40  # modules that hold a name; one in more of them leads everywhere and shows nothing
+# Stands for the users of such a name.
+LOST = Definition("", "")
 
 
-def runs_per_request(program: Program, start: Definition, *, by_name: bool = False) -> bool:
+def runs_per_request(
+    program: Program, start: Definition, *, by_name: bool = False, unknown: bool = False
+) -> bool:
     """Whether a route, dependency, view or task uses the function ``start``, through others too.
 
     An approximation by names: what is called through variables is not seen, but for methods, which
     ``by_name`` counts as used wherever one of their name is called on anything. That is enough
-    for rules that are right off the way of a request too, only of less use.
+    for rules that are right off the way of a request too, only of less use. ``unknown`` is the
+    answer where no way was seen, but a name on it is too common to be followed.
     """
+    lost = False
     for target in _ways_to(program, start, by_name=by_name):
+        if target is LOST:
+            lost = True
+            continue
         facts = program.facts(target.path) if target is not None else None
         if target is None or (facts is not None and _is_entry(facts, target)):
             return True
-    return False
+    return lost and unknown
 
 
 def runs_before_fork(program: Program, start: Definition, *, after_import: bool) -> bool:
@@ -71,7 +80,7 @@ def runs_before_fork(program: Program, start: Definition, *, after_import: bool)
     for target in _ways_to(program, start):
         if target is None:
             continue
-        if target.name in MASTER_HOOKS:
+        if target is LOST or target.name in MASTER_HOOKS:
             return True
         home = program.facts(target.path) if after_import else None
         if home is None:
@@ -80,8 +89,7 @@ def runs_before_fork(program: Program, start: Definition, *, after_import: bool)
             return True
         if _method_runs_at_import(program, home, target):
             return True
-        word = target.name.partition(".")[0].encode()
-        for path in program.containing(rb"\b" + re.escape(word) + rb"\b", program.product, word):
+        for path in program.with_word(target.name.partition(".")[0]):
             facts = program.facts(path)
             if facts and any(
                 not call.scope and _means(program, facts, "", call.text, target)
@@ -100,6 +108,8 @@ def _ways_to(
     while waiting and len(seen) < LIMIT:
         target = waiting.pop()
         yield target
+        if target is LOST:
+            continue
         for user in users(program, target, by_name=by_name):
             if user is None:
                 yield None
@@ -113,7 +123,7 @@ def users(
 ) -> Iterator[Definition | None]:
     """Yield the functions that use ``target``; None where a framework calls it per request.
 
-    ``by_name`` is that of :func:`runs_per_request`.
+    ``by_name`` is that of :func:`runs_per_request`. ``LOST`` stands for users too many to follow.
     """
     owner, _, last = target.name.rpartition(".")
     word = owner.rpartition(".")[2] or last
@@ -134,9 +144,11 @@ def users(
         if by_name and last not in COMMON_METHODS and not last.startswith("_"):
             yield from _users_by_name(program, last)
     wanted = Definition(target.path, owner) if is_method else target
-    for path in program.containing(
-        rb"\b" + re.escape(word.encode()) + rb"\b", program.product, word.encode()
-    ):
+    paths = program.with_word(word)
+    if len(paths) > COMMON:
+        yield LOST
+        return
+    for path in paths:
         facts = program.facts(path)
         if facts is None:
             continue
@@ -207,8 +219,7 @@ def _instances(program: Program, facts: PythonFacts, wanted: Definition) -> Iter
 
 def _method_uses(program: Program, instance: Definition, method: str) -> Iterator[tuple[str, str]]:
     """Yield (scope, path) where a method of an object that a module keeps is used."""
-    word = instance.name.encode()
-    for path in program.containing(rb"\b" + re.escape(word) + rb"\b", program.product, word):
+    for path in program.with_word(instance.name):
         facts = program.facts(path)
         for scope, texts in facts.loads.items() if facts else ():
             for text in texts:
@@ -234,8 +245,11 @@ def _is(program: Program, facts: PythonFacts, text: str, wanted: Definition) -> 
 
 def _users_by_name(program: Program, method: str) -> Iterator[Definition]:
     """Yield functions that call a method of that name on a variable."""
-    pattern = rb"\." + re.escape(method.encode()) + rb"\b"
-    for path in program.containing(pattern, program.product, method.encode()):
+    paths = program.with_word(method)
+    if len(paths) > COMMON:
+        yield LOST
+        return
+    for path in paths:
         facts = program.facts(path)
         for scope, texts in facts.loads.items() if facts else ():
             if scope and any(text.endswith(f".{method}") for text in texts):

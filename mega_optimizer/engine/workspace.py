@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mega_optimizer.repository.words import words_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -43,6 +45,15 @@ class Workspace:
             if path.endswith(".py") and literal in content
         }
         return self.base.holding(literal).difference(self.overlay) | changed
+
+    def with_word(self, word: bytes) -> frozenset[str]:
+        """Return the paths of the Python files that hold ``word`` as a word of its own."""
+        changed = {
+            path
+            for path, content in self.overlay.items()
+            if path.endswith(".py") and word in content and word in words_of(content)
+        }
+        return self.base.with_word(word).difference(self.overlay) | changed
 
     def with_changes(self, changes: Mapping[str, bytes]) -> Workspace:
         """Return a later snapshot; this one stays as it is."""

@@ -40,6 +40,9 @@ class Files(Protocol):
     def holding(self, literal: bytes) -> frozenset[str]:
         """Return the paths of the Python files in whose bytes ``literal`` occurs."""
 
+    def with_word(self, word: bytes) -> frozenset[str]:
+        """Return the paths of the Python files that hold ``word`` as a word of its own."""
+
 
 class MemoryFiles:
     """Files held in memory: what examples and tests are made of.
@@ -70,6 +73,10 @@ class MemoryFiles:
     def holding(self, literal: bytes) -> frozenset[str]:
         """Return the paths of the Python files in whose bytes ``literal`` occurs."""
         return self._words.holding(literal)
+
+    def with_word(self, word: bytes) -> frozenset[str]:
+        """Return the paths of the Python files that hold ``word`` as a word of its own."""
+        return self._words.with_word(word)
 
     @cached_property
     def _words(self) -> WordIndex:

@@ -95,6 +95,10 @@ class DiskFiles:
         """Return the paths of the Python files in whose bytes ``literal`` occurs."""
         return self._words.holding(literal)
 
+    def with_word(self, word: bytes) -> frozenset[str]:
+        """Return the paths of the Python files that hold ``word`` as a word of its own."""
+        return self._words.with_word(word)
+
     @cached_property
     def _words(self) -> WordIndex:
         return WordIndex(self)

@@ -29,7 +29,7 @@ class WordIndex:
         self._holders: dict[bytes, list[str]] = {}
         self._paths = [path for path in files.paths if path.endswith(".py")]
         for path in self._paths:
-            for word in set(_content(files, path).translate(_TO_WORDS).split()):
+            for word in words_of(_content(files, path)):
                 self._holders.setdefault(word, []).append(path)
         self._vocabulary = b"\n%s\n" % b"\n".join(self._holders)
         self._known: dict[bytes, frozenset[str]] = {}
@@ -39,6 +39,10 @@ class WordIndex:
         if literal not in self._known:
             self._known[literal] = frozenset(self._search(literal))
         return self._known[literal]
+
+    def with_word(self, word: bytes) -> frozenset[str]:
+        """Return the paths of the Python files that hold ``word`` as a word of its own."""
+        return frozenset(self._holders.get(word, ()))
 
     def _search(self, literal: bytes) -> Iterable[str]:
         run = max(_RUNS.findall(literal), key=len, default=b"")
@@ -56,6 +60,11 @@ class WordIndex:
             start = self._vocabulary.rfind(b"\n", 0, at) + 1
             end = self._vocabulary.find(b"\n", at)
             yield self._vocabulary[start:end]
+
+
+def words_of(content: bytes) -> set[bytes]:
+    """Return the words of ``content``: runs of ASCII letters, digits and underscores."""
+    return set(content.translate(_TO_WORDS).split())
 
 
 def _content(files: Files, path: str) -> bytes:

@@ -12,6 +12,7 @@ from mega_optimizer.codemods.context import Context
 from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.repository.dockerfile.stages import copies
 from mega_optimizer.repository.place import Place, Problem
+from mega_optimizer.repository.words import words_of
 
 if TYPE_CHECKING:
     from mega_optimizer.repository.files import Files
@@ -46,6 +47,11 @@ class _WithFile:
         """Return the Python files in which ``literal`` occurs."""
         found = self._files.holding(literal) - {self._path}
         return found | {self._path} if literal in self._content else found
+
+    def with_word(self, word: bytes) -> frozenset[str]:
+        """Return the Python files that hold ``word`` as a word of its own."""
+        found = self._files.with_word(word) - {self._path}
+        return found | {self._path} if word in words_of(self._content) else found
 
 
 def context_with(context: Context, path: str, content: bytes) -> Context:

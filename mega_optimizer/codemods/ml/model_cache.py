@@ -133,7 +133,7 @@ def _changed_or_replaced(
         home = program.facts(path) if _may_write(program, path) else None
         for other in home.calls if home else ():
             if _WRITES_MODEL.search(other.name or other.text) and runs_per_request(
-                program, Definition(path, other.scope)
+                program, Definition(path, other.scope), unknown=True
             ):
                 reason = f"{path} replaces models while the service runs"
                 return Skip(place, "model-replaced", reason)

@@ -235,7 +235,7 @@ def _of_call(
 
 def _per_request(program: Program, facts: PythonFacts, call: Call) -> bool:
     """Whether a model is loaded anew for each request, and so is no lasting copy."""
-    return runs_per_request(program, Definition(facts.path, call.scope))
+    return runs_per_request(program, Definition(facts.path, call.scope), unknown=True)
 
 
 def _loads_model(call: Call) -> bool:
