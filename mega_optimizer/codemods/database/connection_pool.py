@@ -18,6 +18,7 @@ from mega_optimizer.codemods.database.connection_shapes import Source, Usage, ca
 from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_constant
 from mega_optimizer.codemods.database.hazards import SESSION_STATE, forks_after_import, varies
 from mega_optimizer.codemods.finding import Fix, Skip
+from mega_optimizer.codemods.object_life import lives_long
 from mega_optimizer.codemods.program import Definition, Program
 from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request
 from mega_optimizer.repository.place import Place, Problem
@@ -219,7 +220,7 @@ def _hazard(
     if objection is None and runs_before_fork(program, here, after_import=after_import):
         reason = "workers that are forked after the first use of the pool would share it"
         return Skip(place, "forked-after-import", reason)
-    if objection is None and owner is not None and not _lives_long(program, facts.path, owner):
+    if objection is None and owner is not None and not lives_long(program, facts.path, owner):
         reason = f"{owner} is made per request, and its pool would be too"
         return Skip(place, "object-per-request", reason)
     return objection
@@ -254,27 +255,6 @@ def _is_settled(
         return False
     inputs.words.add(value.text.removeprefix("self."))
     return True
-
-
-def _lives_long(program: Program, path: str, owner: str) -> bool:
-    """Whether objects of a class are made at import, or in functions that keep them."""
-    word = owner.encode()
-    made = False
-    for other in program.containing(rb"\b" + word + rb"\(", program.product, word):
-        facts = program.facts(other)
-        for call in facts.calls if facts else ():
-            found = program.definition(other, call.name)
-            if facts is None or found != Definition(path, owner):
-                continue
-            function = facts.function(call.scope) if call.scope else None
-            kept = function is not None and (
-                function.global_names
-                or any(each.text.rpartition(".")[2] in CACHES for each in function.decorators)
-            )
-            if call.scope and not kept:
-                return False
-            made = True
-    return made
 
 
 def _edits(

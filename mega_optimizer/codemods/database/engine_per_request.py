@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_constant
 from mega_optimizer.codemods.database.hazards import disposes, forks_after_import, hazard
 from mega_optimizer.codemods.finding import Fix, Skip
+from mega_optimizer.codemods.object_life import made_per_request
 from mega_optimizer.codemods.program import Definition, Program
 from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request
 from mega_optimizer.repository.place import Place, Problem
@@ -106,7 +107,10 @@ def _local_objection(
         for each in facts.assignments
         if each.scope == call.scope and each.value == call.value
     ]
-    if function.global_names or any("." in target for target in targets):
+    kept = any("." in target for target in targets)
+    if kept and _object_ends_with_request(program, facts, call, targets):
+        return None
+    if function.global_names or kept:
         return Skip(place, "engine-kept", "the engine is kept beyond the call already")
     variable = targets[0] if targets else None
     if variable is not None and any(
@@ -125,6 +129,23 @@ def _local_objection(
             if callee is not None and home is not None and _disposes(home, callee.name):
                 return Skip(place, "disposed", f"{callee.name} disposes of the engine")
     return None
+
+
+def _object_ends_with_request(
+    program: Program, facts: PythonFacts, call: Call, targets: list[str]
+) -> bool:
+    """Whether the engine is kept by an object that a request makes and drops, as it was made."""
+    owner, _, method = call.scope.rpartition(".")
+    target = targets[0]
+    return (
+        method == "__init__"
+        and len(targets) == 1
+        and target.startswith("self.")
+        and any(each.path == owner for each in facts.classes)
+        and sum(each.text == target for each in facts.stores) == 1
+        and next(program.containing(rb"\.dispose\(", program.product, b"dispose"), None) is None
+        and made_per_request(program, facts.path, owner)
+    )
 
 
 def _disposes(facts: PythonFacts, scope: str) -> bool:
