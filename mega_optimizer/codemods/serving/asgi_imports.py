@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.serving.middleware_shape import Shape
     from mega_optimizer.repository.python import PythonFacts
 
+TYPES = "starlette.types"
 BESIDE = ("starlette", "fastapi")
 
 
@@ -23,24 +24,35 @@ def with_imports(
     facts: PythonFacts, shape: Shape, new: bytes, request: str, place: Place
 ) -> bytes | Skip:
     """Return the module with the imports that the class needs, and without those left over."""
-    wanted = [("starlette.types", "ASGIApp")] if b"app: ASGIApp)" in new else []
+    first = together = ""
+    wanted = [(TYPES, "ASGIApp")] if b"app: ASGIApp)" in new else []
     if shape.touches_headers:
         wanted.append(("starlette.datastructures", "MutableHeaders"))
     if shape.uses_request and request not in facts.bindings:
         wanted.append(("starlette.requests", "Request"))
     names = ["Message"] if b"send_wrapper(message: Message)" in new else []
-    wanted += [("starlette.types", name) for name in (*names, "Receive", "Scope", "Send")]
+    names += ["Receive", "Scope", "Send"]
+    wanted += [(TYPES, name) for name in names]
+    for module, name in wanted:
+        if name in facts.bound_names and facts.resolve(name) != f"{module}.{name}":
+            return Skip(place, "name-taken", f"{name} already means something else in this file")
+    if all(not each.target.startswith(TYPES) for each in facts.imports):
+        # Written as one line at once: a large module takes a while to parse.
+        first = next(name for module, name in wanted if module == TYPES)
+        together = ", ".join(name for module, name in wanted if module == TYPES)
+        wanted = [each for each in wanted if each[0] != TYPES or each[1] == first]
     for module, name in wanted:
         read = _read(facts.path, new)
         if isinstance(read, Skip):
             return read
         now, tree = read
-        if name in facts.bound_names and facts.resolve(name) != f"{module}.{name}":
-            return Skip(place, "name-taken", f"{name} already means something else in this file")
         added = ensure_import(tree, now, module, name, place.line, beside=BESIDE)
         if isinstance(added, Skip):
             return added
         new = added[0].bytes
+        if module == TYPES and together:
+            line = f"from {TYPES} import {first}".encode()
+            new = new.replace(line, f"from {TYPES} import {together}".encode(), 1)
     return _without_left_over(facts, new)
 
 
