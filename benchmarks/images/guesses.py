@@ -1,6 +1,7 @@
 """Hold what was estimated of an image against what its build shows, part by part.
 
-The base is left aside: the estimate knows the published one, and the build used a stand-in.
+The base is left aside: the estimate knows the published one, and the build used a stand-in. So is
+pip's cache: the index that the builds reach sends no caching headers, and pip keeps nothing of it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from benchmarks.images.row import Guess, Unit
-from mega_optimizer.codemods.context import Context
-from mega_optimizer.engine.resolve import Resolver
 from mega_optimizer.measure.builders.model import Built, Layer
 from mega_optimizer.measure.estimate import ImageEstimate
 from mega_optimizer.measure.evidence import Part
-from mega_optimizer.measure.images import estimate_service
+from mega_optimizer.measure.unpacked import VENV
 
 _INSTALLS = re.compile(r"\b(pip3?|uv|poetry|pipenv)\b.*\b(install|sync)\b")
 _SYSTEM = re.compile(r"\bapt(-get)?\b")
@@ -23,13 +22,16 @@ _COPIES = re.compile(r"#\(nop\) (COPY|ADD) ")
 _FROM_STAGE = re.compile(r"(COPY|ADD) .* in .*(venv|-packages|\.local|/usr/local)")
 
 
-def guesses(
-    context: Context, built: Built, resolver: Resolver, suffix: str = ""
-) -> Iterator[Guess]:
+def pip_cache(estimate: ImageEstimate) -> int:
+    """Return the bytes that pip's cache is estimated at; 0 where there is none, or unknown."""
+    parts = _named(estimate, "pip's cache")
+    return sum(part.on_disk.value or 0 for part in parts)
+
+
+def guesses(estimate: ImageEstimate, built: Built, suffix: str = "") -> Iterator[Guess]:
     """Yield the parts whose size was estimated and can be read off the layers."""
-    estimate = estimate_service(context.service, context.files, resolver, None)
     for name, parts, layers in (
-        ("packages", _named(estimate, "package ", "pip's cache"), _installing(built.layers)),
+        ("packages", _named(estimate, "package ", VENV), _installing(built.layers)),
         ("build context", _named(estimate, "build context"), _copying(built.layers)),
     ):
         if not parts or not layers:

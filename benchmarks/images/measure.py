@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.images.guesses import guesses
+from benchmarks.images.guesses import guesses, pip_cache
 from benchmarks.images.rebuild import rebuild
 from benchmarks.images.row import Row, Size, State, Stratum
 from mega_optimizer.codemods.context import Context
@@ -20,7 +20,7 @@ from mega_optimizer.measure.build import ImageSource, dockerfile_in, every_image
 from mega_optimizer.measure.builders.buildah import Buildah
 from mega_optimizer.measure.builders.choose import build_options
 from mega_optimizer.measure.builders.model import Built, NotBuilt, Recipe
-from mega_optimizer.measure.images import ImagePair
+from mega_optimizer.measure.images import ImagePair, estimate_service
 from mega_optimizer.pipeline import Request, Result, read_target, run
 from mega_optimizer.repository.dockerfile import lineage, root_image, shipping_stage
 from mega_optimizer.repository.files import Files
@@ -94,10 +94,14 @@ def _measured(
             came=tuple(pair.came) if pair else (),
         )
         resolver = Resolver(offline=False, cache=default_cache())
-        found = list(guesses(Context(service, files), before, resolver))
+        old, new = (
+            estimate_service(service, each, resolver, None) for each in (files, result.plan.result)
+        )
+        row = replace(row, caches=(pip_cache(old), pip_cache(new)))
+        found = list(guesses(old, before))
         if isinstance(after, Built) and pair:
             row = replace(row, after=_size(after, row.base_after))
-            found += guesses(Context(service, result.plan.result), after, resolver, ", after")
+            found += guesses(new, after, ", after")
         if rebuilds:
             row = replace(row, rebuild=rebuild(builder, source, files, changed))
         return replace(row, guesses=tuple(found))

@@ -128,14 +128,18 @@ def _published(rows: Sequence[Row]) -> Iterator[str]:
             continue
         cells = [_on_published(row, row.before, row.after, unit) for unit in UNITS]
         if any(cells):
-            lines.append(_line(row.title, *(cell or "base unknown" for cell in cells)))
+            shown = [cell or "base unknown" for cell in cells]
+            caches = " → ".join(f"{each / 1e6:.1f}" for each in row.caches)
+            lines.append(_line(row.title, *shown, f"{caches} MB"))
     if not lines:
         return
-    yield "Computed: the layers above the base as measured, and for the base the published size in"
-    yield "place of the stand-in's. Where the table of bases has no figure, none is given."
+    yield "Computed: the layers above the base as measured; for the base the published size in"
+    yield "place of the stand-in's; and pip's cache, where the Dockerfile keeps one, as the sum of"
+    yield "the wheels (the index reached from here sends no caching headers, so that the images"
+    yield "built hold none). Where the table of bases has no figure, none is given."
     yield ""
-    yield "| service | compressed | on disk |"
-    yield "|---|---|---|"
+    yield "| service | compressed | on disk | of it pip's cache |"
+    yield "|---|---|---|---|"
     yield from lines
 
 
@@ -143,7 +147,8 @@ def _on_published(row: Row, before: Size, after: Size, unit: Unit) -> str | None
     old, new = (_base_bytes(name, unit) for name in (row.base, row.base_after))
     if old is None or new is None:
         return None
-    return _change(old + before.above_base(unit), new + after.above_base(unit))
+    first, last = row.caches
+    return _change(old + before.above_base(unit) + first, new + after.above_base(unit) + last)
 
 
 def _base_bytes(image: str, unit: Unit) -> int | None:
@@ -176,8 +181,8 @@ def _rebuilds(rows: Sequence[Row]) -> Iterator[str]:
         return
     yield "Seconds to build the image again after a comment line was added to the file named, with"
     yield "all other layers in the store: median (lowest to highest of the rounds), by turns before"
-    yield "and after. One round where a build takes 45 s or more. Two cores, busy with other work:"
-    yield "the ratio says more than the seconds."
+    yield "and after. No further round once a minute is spent. Two cores, busy with other work: the"
+    yield "ratio says more than the seconds."
     yield ""
     yield "| service | edited file | before, s | after, s | ratio |"
     yield "|---|---|---|---|---|"

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.measure.context_size import size_of
 from mega_optimizer.measure.evidence import Figure, Part, total, unknown, unknown_part
+from mega_optimizer.measure.unpacked import VENV, VENV_SOURCE, venv_bytes
+from mega_optimizer.measure.wheels import platform_of
 from mega_optimizer.repository.dockerfile import (
     copies,
     environment_at,
     lineage,
+    root_image,
     shell_at,
 )
 from mega_optimizer.repository.dockerfile.expand import expand
@@ -74,6 +77,7 @@ def layer_parts(build: Build) -> Iterator[Part]:
     """Yield the parts that come on top of the base image."""
     if _installs_packages(build):
         yield from (package.part for package in build.packages)
+        yield from _venv(build)
     yield from _pip_cache(build)
     copied: list[str] = []
     takes_git = False
@@ -113,6 +117,26 @@ def compiles_bytecode(dockerfile: Dockerfile, stage: Stage) -> bool:
                 ):
                     return True
     return False
+
+
+def _venv(build: Build) -> Iterator[Part]:
+    """Yield what a virtual environment holds before anything is installed in it."""
+    platform = platform_of(root_image(build.dockerfile, build.stage) or "")
+    makes_one = any(
+        "venv" in command.texts[:3] and "--without-pip" not in command.texts
+        for stage in contributing_stages(build.dockerfile, build.stage)
+        for instruction in stage.instructions
+        if instruction.keyword == "RUN"
+        for command in commands(instruction, shell_at(build.dockerfile, stage, instruction))
+        if command.program.startswith("python")
+    )
+    if makes_one and platform is not None:
+        compressed, on_disk = venv_bytes(platform.minor)
+        yield Part(
+            VENV,
+            Figure(compressed, "bytes compressed", source=VENV_SOURCE, date="2026-11-24"),
+            Figure(on_disk, "bytes on disk", source=VENV_SOURCE, date="2026-11-24"),
+        )
 
 
 def _installs_packages(build: Build) -> bool:

@@ -11,6 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SOURCE = "the medians of 84 wheels, unpacked and compiled (benchmarks/wheels.py, 2026-11-24)"
+VENV = "pip in the virtual environment"
+VENV_SOURCE = "what python -m venv installed in the sample's images (docs/benchmarks, 2026-11-24)"
+# Python's venv installs pip, and before 3.12 setuptools: (bytes compressed, bytes on disk).
+_PIP, _SETUPTOOLS = (4_000_000, 12_900_000), (2_900_000, 10_000_000)
+_LAST_WITH_SETUPTOOLS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +40,10 @@ def layer_bytes(wheel: str, size: int, is_compiled: bool) -> tuple[int, int]:
     """
     factors = _FACTORS[wheel.endswith("-none-any.whl"), is_compiled]
     return round(size * factors.compressed), round(size * factors.on_disk)
+
+
+def venv_bytes(minor: int) -> tuple[int, int]:
+    """Return (bytes compressed, bytes on disk) of what ``python3.minor -m venv`` installs."""
+    if minor > _LAST_WITH_SETUPTOOLS:
+        return _PIP
+    return _PIP[0] + _SETUPTOOLS[0], _PIP[1] + _SETUPTOOLS[1]

@@ -190,8 +190,11 @@ COPY main.py .
         "base image",
         "package fastapi",
         "package orjson",
+        "pip in the virtual environment",
         "build context",
     }
+    without = dockerfile.replace("-m venv", "-m venv --without-pip")
+    assert "pip in the virtual environment" not in sizes(estimate(without, resolved=RESOLVED))
     assert sizes(image)["build context"][1] == 8192 + 512
 
 
