@@ -40,6 +40,7 @@ _MODEL = (
 )
 _TORCH = "torch with CUDA: 2.4 GB of wheels, 6 GB on disk, too much for the machine it ran on"
 NOT_TRIED = {
+    "sample": {"image-generation": _TORCH, "video-generation": _TORCH},
     "Yunpei24+fraud-detection-ml": {"api": _TORCH, "training": _TORCH},
     "weaviate+t2v-transformers-models": {
         "weaviate+t2v-transformers-models": _MODEL,
@@ -102,7 +103,7 @@ def _prepare(interpreters: list[Path]) -> None:
 def _targets(given: list[str], trees: Path | None) -> Iterator[Target]:
     if not given or trees:
         with sample() as folder:
-            yield Target("sample", folder)
+            yield Target("sample", folder, (), tuple(NOT_TRIED["sample"].items()))
     for text in given:
         name, _, service = text.partition(":")
         yield _target(Path(name), (service,) if service else ())
