@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     Key = tuple[ImageSource, str]
 
+_ABOUT_COMMANDS = ("serving/", "containers/exec-form")
 # How much longer an image may take that did not do in time what it did before.
 _PATIENCE = 3.0
 
@@ -249,9 +250,9 @@ def state_of(source: ImageSource, plan: Plan) -> str:
 
 
 def _rewrites_command(source: ImageSource, plan: Plan) -> bool:
-    """Whether a rule about serving changed how the image starts."""
+    """Whether a rule that is about the command changed how the image starts."""
     return any(
-        change.rule.startswith("serving/") and source.dockerfile in change.after
+        change.rule.startswith(_ABOUT_COMMANDS) and source.dockerfile in change.after
         for change in plan.changes
     )
 

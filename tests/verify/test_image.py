@@ -186,6 +186,17 @@ def test_a_right_rewrite_is_proven(builder: ImageBuilder, tmp_path: Path, name: 
     assert by_name["health route"].detail == "/health 200"
 
 
+@pytest.mark.parametrize("rule", ["containers/exec-form", "containers/other"])
+def test_only_a_rule_about_commands_may_change_one(
+    builder: ImageBuilder, tmp_path: Path, rule: str
+) -> None:
+    edit = replaced('["sh", "-c", "prepare && exec python serve.py"]', '["python", "serve.py"]')
+
+    _, withdrawn = proven(builder, tmp_path, {rule: ("target", edit)})
+
+    assert bool(withdrawn) == (rule == "containers/other")
+
+
 class Overloaded(Buildah):
     """buildah on a machine that does so much else that the second start fails."""
 
