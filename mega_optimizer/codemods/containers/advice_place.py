@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from mega_optimizer.codemods.containers.run_text import with_comments
 from mega_optimizer.codemods.finding import Edit
 from mega_optimizer.repository.place import Place
 
@@ -27,12 +28,7 @@ def start_instruction(image: BuiltImage) -> Instruction | None:
 
 def inserted_above(image: BuiltImage, instruction: Instruction, lines: tuple[str, ...]) -> Edit:
     """Return the edit that puts ``lines`` above ``instruction`` and its comments."""
-    start = image.content.rfind(b"\n", 0, instruction.start) + 1
-    while start > 0:
-        above = image.content.rfind(b"\n", 0, start - 1) + 1
-        if not image.content[above:start].lstrip().startswith(b"#"):
-            break
-        start = above
+    start = with_comments(image.content, instruction)
     newline = image.dockerfile.newline
     text = "".join(f"{line}{newline}" for line in (*lines, ""))
     return Edit(image.path, start, start, text.encode())

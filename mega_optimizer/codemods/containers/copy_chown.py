@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.build_steps import pieces
+from mega_optimizer.codemods.containers.owner_creation import (
+    merged_with_previous,
+    moved_users,
+    moving_edits,
+)
 from mega_optimizer.codemods.containers.ownership import (
     absolute,
     copied_to,
-    exists_from_the_start,
     folders_made,
-    makes_group,
-    makes_user,
     recursive_chown,
 )
 from mega_optimizer.codemods.containers.python_images import is_python_image
@@ -26,13 +27,12 @@ from mega_optimizer.codemods.finding import Edit, Fix, Outcome, Skip
 from mega_optimizer.repository.dockerfile import stage_ships
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from mega_optimizer.codemods.containers.build_steps import Piece
     from mega_optimizer.codemods.containers.ownership import Chown
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.repository.dockerfile import Instruction, Stage
-    from mega_optimizer.repository.shell import Command
 
 _CHOWN = re.compile(rb"\bchown\b[^\n]*-[a-zA-Z-]*[Rr]")
 # Where an image of the distribution has no files of its own.
@@ -122,15 +122,19 @@ def _outcome(
     if not converted:
         return skips[0] if skips else None
     first = min((each for part in converted for each in part.copies), key=lambda one: one.start)
-    moved = _moved_users(image, stage, first, instruction, chain, chown, converted)
+    paths = tuple(part.path for part in converted)
+    moved = moved_users(image, stage, first, instruction, chain, chown, paths)
     if isinstance(moved, tuple):
         return Skip(place, *moved)
-    edits = [*moved.edits]
-    for part in converted:
-        edits += (_with_owner(image, each, chown) for each in part.copies)
-    edits += _chown_edits(image, piece, chown, converted, kept)
-    what = ", ".join(part.path for part in converted)
-    message = f"Copy {what} with its owner: chown -R stores every file a second time"
+    edits = [_with_owner(image, each, chown) for part in converted for each in part.copies]
+    text = _chown_text(piece, converted, kept)
+    merged = merged_with_previous(image, stage, first, instruction, chain, moved, text)
+    if merged:
+        edits += merged
+    else:
+        edits += moving_edits(image, first, moved)
+        edits.append(Edit(image.path, piece.command.words[0].start, piece.end, text.encode()))
+    message = f"Copy {', '.join(paths)} with its owner: chown -R stores every file a second time"
     return Fix(place, message, tuple(edits))
 
 
@@ -169,10 +173,8 @@ def _with_owner(image: BuiltImage, copy: Instruction, chown: Chown) -> Edit:
     return Edit(image.path, after, after, f" --chown={chown.owner}".encode())
 
 
-def _chown_edits(
-    image: BuiltImage, piece: Piece, chown: Chown, converted: list[_Converted], kept: list[str]
-) -> Iterator[Edit]:
-    """Yield the edit that leaves the folders themselves to chown, and what is written otherwise.
+def _chown_text(piece: Piece, converted: list[_Converted], kept: list[str]) -> str:
+    """Return the command that leaves to chown the folders themselves, and what else is written.
 
     ``WORKDIR`` and ``mkdir`` make folders that belong to root, whatever is copied into them.
     """
@@ -181,134 +183,4 @@ def _chown_edits(
     commands = [f"chown {owner} {' '.join(dict.fromkeys(folders))}"]
     if kept:
         commands.append(f"chown -R {owner} {' '.join(kept)}")
-    text = " && ".join(commands).encode()
-    yield Edit(image.path, piece.command.words[0].start, piece.end, text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Moved:
-    edits: tuple[Edit, ...]
-
-
-def _moved_users(
-    image: BuiltImage,
-    stage: Stage,
-    first: Instruction,
-    instruction: Instruction,
-    chain: tuple[Piece, ...],
-    chown: Chown,
-    converted: list[_Converted],
-) -> _Moved | tuple[str, str]:
-    """Return the edits that create the owner before the ``first`` COPY that names it.
-
-    None are needed where it exists by then. Only commands of the RUN that changes the owner move.
-    """
-    wanted: list[Callable[[Command], bool]] = []
-    if not exists_from_the_start(chown.group, group=True):
-        wanted.append(partial(makes_group, name=chown.group))
-    if not exists_from_the_start(chown.user, group=False):
-        wanted.append(partial(makes_user, name=chown.user))
-    lacking = [makes for makes in wanted if not _made_before(image, stage, first, makes)]
-    if not lacking:
-        return _Moved(())
-    source = _source_of_users(image, stage, first, instruction, chain, lacking)
-    if source is None:
-        return "owner-unknown", f"who {chown.owner} is, is not known where files are copied"
-    run, run_chain, moving = source
-    texts = [text for piece in moving for text in piece.command.texts]
-    if any(part.path in texts or part.path.startswith("/home/") for part in converted):
-        return "owner-unknown", "the owner's home would be made before the files are copied"
-    between = [each for each in stage.instructions if first.start < each.start < instruction.start]
-    if any(each.keyword == "USER" for each in between) or _user_at(image, stage, first):
-        return "owner-unknown", "only root can create the owner before the files are copied"
-    if any(each.keyword == "RUN" and b"apt" in image.text(each) for each in between):
-        return "owner-unknown", "what creates the owner may be installed after the files are copied"
-    return _Moved(tuple(_moving_edits(image, first, run, run_chain, moving)))
-
-
-def _source_of_users(
-    image: BuiltImage,
-    stage: Stage,
-    first: Instruction,
-    instruction: Instruction,
-    chain: tuple[Piece, ...],
-    lacking: list[Callable[[Command], bool]],
-) -> tuple[Instruction, tuple[Piece, ...], list[Piece]] | None:
-    """Return the RUN that creates the users, its chain, and the commands of it that do.
-
-    It is the RUN ``instruction`` itself, or one before it that does nothing else.
-    """
-    for run in (instruction, *stage.instructions):
-        if run.keyword != "RUN" or not first.start < run.start <= instruction.start:
-            continue
-        found = (
-            chain if run is instruction else pieces(image.content, run, image.commands(stage, run))
-        )
-        moving = [piece for piece in found or () if any(makes(piece.command) for makes in lacking)]
-        if not found or not all(any(makes(each.command) for each in moving) for makes in lacking):
-            continue
-        if run is instruction or len(moving) == len(found):
-            return run, found, moving
-    return None
-
-
-def _made_before(
-    image: BuiltImage, stage: Stage, first: Instruction, makes: Callable[[Command], bool]
-) -> bool:
-    for part in image.layers:
-        for instruction in part.instructions:
-            if part is stage and instruction.start >= first.start:
-                return False
-            if instruction.keyword == "RUN":
-                for command in image.commands(part, instruction):
-                    if command.words and not command.inside and makes(command):
-                        return True
-        if part is stage:
-            return False
-    return False
-
-
-def _user_at(image: BuiltImage, stage: Stage, first: Instruction) -> bool:
-    """Whether another user than root is in force at ``first``."""
-    named = [
-        each
-        for part in image.layers
-        for each in part.instructions
-        if each.keyword == "USER" and (part is not stage or each.start < first.start)
-    ]
-    return bool(named) and named[-1].values[:1] not in (("root",), ("0",))
-
-
-def _moving_edits(
-    image: BuiltImage,
-    first: Instruction,
-    run: Instruction,
-    chain: tuple[Piece, ...],
-    moving: list[Piece],
-) -> Iterator[Edit]:
-    newline = image.dockerfile.newline.encode()
-    start = _with_comments(image.content, first)
-    if len(moving) == len(chain):
-        own = _with_comments(image.content, run)
-        end = image.content.find(b"\n", run.end - 1) + 1
-        after = image.content[end:]
-        yield Edit(image.path, start, start, image.content[own:end] + newline)
-        blank = newline if after.startswith(newline) else b""
-        yield Edit(image.path, own, end + len(blank), b"")
-        return
-    texts = [image.content[piece.start : piece.end] for piece in moving]
-    yield Edit(image.path, start, start, b"RUN " + b" && ".join(texts) + newline + newline)
-    for piece in moving:
-        following = chain[chain.index(piece) + 1]
-        yield Edit(image.path, piece.start, following.start, b"")
-
-
-def _with_comments(content: bytes, instruction: Instruction) -> int:
-    """Return where the lines of ``instruction`` start, the comments right above it included."""
-    start = content.rfind(b"\n", 0, instruction.start) + 1
-    while start > 0:
-        above = content.rfind(b"\n", 0, start - 1) + 1
-        if not content[above:start].lstrip().startswith(b"#"):
-            break
-        start = above
-    return start
+    return " && ".join(commands)

@@ -41,3 +41,14 @@ def _indentation(content: bytes, instruction: Instruction, last: int) -> str:
             blank = re.match(rb"[ \t]*", content[start:])
             return blank[0].decode() if blank else ""
     return "    "
+
+
+def with_comments(content: bytes, instruction: Instruction) -> int:
+    """Return where the lines of ``instruction`` start, the comments right above it included."""
+    start = content.rfind(b"\n", 0, instruction.start) + 1
+    while start > 0:
+        above = content.rfind(b"\n", 0, start - 1) + 1
+        if not content[above:start].lstrip().startswith(b"#"):
+            break
+        start = above
+    return start
