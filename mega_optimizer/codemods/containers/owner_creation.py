@@ -48,7 +48,9 @@ def merged_with_previous(
     None where something is left, or no plain RUN stands right before.
     """
     position = stage.instructions.index(instruction)
-    if moved.run is not instruction or len(moved.moving) != len(chain) - 1 or not position:
+    if not moved.moving or moved.run is not instruction or len(moved.moving) != len(chain) - 1:
+        return None
+    if not position:
         return None
     previous = stage.instructions[position - 1]
     own = with_comments(image.content, instruction)

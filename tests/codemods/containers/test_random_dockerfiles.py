@@ -184,6 +184,7 @@ def test_any_dockerfile_survives_every_rule(content: bytes) -> None:
     assert isinstance(before, Dockerfile)
     model = parse_dockerfile("Dockerfile", after)
     assert isinstance(model, Dockerfile)
+    assert all(each.values[0].strip() for each in model.instructions if each.keyword == "RUN")
     assert instructions(after) == [
         (each.keyword, each.line, each.exec_form is not None, each.values)
         for each in model.instructions
