@@ -65,6 +65,19 @@ NOTIFICATION = Service(
     port=8005,
     environment={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": "{redis_port}", "SMTP_PORT": "1"},
 )
+# A model of some 60 MB, as forests of that size are.
+FOREST = (
+    'python -c "import joblib, numpy; from sklearn.ensemble import RandomForestClassifier as F; '
+    "r = numpy.random.default_rng(1); x = r.random((20000, 4)); "
+    "y = r.integers(0, 2, 20000); joblib.dump(F(30).fit(x, y), 'model.joblib')\""
+)
+PRELOAD = Service(
+    "rules/serving/preload/examples/image.txtar",
+    "/predict",
+    port=8000,
+    environment={"OMP_NUM_THREADS": "1"},
+    prepare=(FOREST,),
+)
 SEED_ALERTS = Request("/notifications/email", "POST", ALERT)
 SEED_TASK = Request(
     "/tasks", "POST", {"name": "retrain", "payload": {"symbol": "BTC", "epochs": 3}}
@@ -97,6 +110,18 @@ CASES = (
         seed=(SEED_ALERTS,),
         seeds=50,
         given=("cache/lru-settings", "database/redis-client"),
+    ),
+    Case(
+        "serving/preload",
+        PRELOAD,
+        Request("/predict", "POST", [0.1, 0.2, 0.3, 0.4]),
+        "one prediction by a random forest, four processes",
+    ),
+    Case(
+        "serving/access-log",
+        ORCHESTRATOR,
+        Request("/health"),
+        "one small JSON object, logged by middleware as well",
     ),
     Case(
         "serving/asgi-middleware",

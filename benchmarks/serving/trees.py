@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from uv import find_uv_bin
 
@@ -21,6 +22,7 @@ from mega_optimizer.repository.place import Problem
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLE = CHECKOUT / "fixtures" / "sample_repo"
 ENVIRONMENTS = CHECKOUT / ".venvs" / "serving"
+OPTIMIZE = (sys.executable, "-m", "mega_optimizer", "optimize")
 IDENTITY = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
 
 
@@ -73,15 +75,35 @@ def commit(repository: Path) -> None:
 
 
 def optimize(case: Case, repository: Path, rule: str) -> None:
-    """Apply ``rule`` to the service and commit; ends the program where it changes nothing."""
-    command = [sys.executable, "-m", "mega_optimizer", "optimize", str(repository)]
+    """Apply ``rule`` to the service and commit; ends the program where it changes nothing.
+
+    Of a rule of level advice the patch is applied that it reports.
+    """
     options = ["--select", rule, "--sizes", "off"]
     if not case.service.source.endswith(".txtar"):
         options += ["--service", case.service.source]
-    run(*command, *options, folder=CHECKOUT)
+    run(*OPTIMIZE, str(repository), *options, folder=CHECKOUT)
+    if not run("git", "status", "--porcelain", folder=repository):
+        for finding in told(repository, *options)["findings"]:
+            if patch := finding.get("patch"):
+                (repository / ".git" / "advice.patch").write_text(patch)
+                run("git", "apply", ".git/advice.patch", folder=repository)
     if not run("git", "status", "--porcelain", folder=repository):
         raise SystemExit(f"{rule} changes nothing in {case.service.source}")
     commit(repository)
+
+
+def told(repository: Path, *options: str) -> dict[str, Any]:
+    """Return what the program says about the repository, as JSON."""
+    done = subprocess.run(
+        [*OPTIMIZE, str(repository), "--check", "--format", "json", *options],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def side(case: Case, repository: Path) -> Side:
@@ -107,17 +129,10 @@ def variables(folder: Path) -> dict[str, str]:
 def launch_command(repository: Path, service: str) -> str:
     """Return the first launch command that the program itself reads in the service."""
     # one rule, whichever, is enough to be told the services
-    options = ["--select", "serving/uvloop", "--check", "--format", "json", "--sizes", "off"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mega_optimizer", "optimize", repository, *options],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    services = json.loads(done.stdout)["services"]
-    launches = next(each["launch"] for each in services if each["name"] == service)
-    return str(launches[0]["command"])
+    services = told(repository, "--select", "serving/uvloop", "--sizes", "off")["services"]
+    is_example = service.endswith(".txtar")
+    found = next(each for each in services if is_example or each["name"] == service)
+    return str(found["launch"][0]["command"])
 
 
 def environment(case: Case, folder: Path) -> Path:
