@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Skip
@@ -155,6 +155,7 @@ def _flask_run(context: Context, site: LaunchSite) -> Served | Skip:
         port,
         (program,),
         (0, len(texts)),
+        ("--pythonpath", script.folder) if script.folder else (),
         reloads="--reload" in given or "--debug" in given or _debugs(environment),
     )
 
@@ -214,13 +215,25 @@ def _run_setting(
     return Setting(text, variable) if overridden else Setting(text)
 
 
+def _imported(context: Context, script: Script | None) -> Script | None:
+    """Return ``script`` as Flask imports it: from above its package, where it belongs to one."""
+    if script is None or not script.folder:
+        return script
+    package = posixpath.join(posixpath.dirname(script.path), "__init__.py")
+    if package not in context.files:
+        return script
+    if "/" in script.folder or script.folder.startswith("."):
+        return None
+    return replace(script, module=f"{script.folder}.{script.module}", folder="")
+
+
 def _flask_application(context: Context, site: LaunchSite, named: str) -> tuple[Script, str] | None:
     """Return the module and application that Flask finds (its ``cli.locate_app``)."""
     program = context.program
     where, _, name = named.partition(":")
     candidates = [where] if where else ["wsgi.py", "app.py"]
     for candidate in candidates:
-        script = script_of(context, site, candidate) if "/" not in candidate else None
+        script = _imported(context, script_of(context, site, candidate))
         facts = program.facts(script.path) if script is not None else None
         if script is None or facts is None:
             continue

@@ -23,7 +23,7 @@ FOR_DEVELOPERS = frozenset(
     {"debug", "use_reloader", "use_debugger", "use_evalex", "load_dotenv", "extra_files",
      "reloader_interval", "reloader_type", "passthrough_errors"}
 )  # fmt: skip
-SAFE_CALLS = frozenset({"int", "str", "bool", "float", "os.getenv", "os.environ.get"})
+SAFE_CALLS = frozenset({"int", "str", "bool", "float", "len", "os.getenv", "os.environ.get"})
 SAFE_METHODS = frozenset({"lower", "upper", "strip"})
 LOGGING = frozenset({"debug", "info", "warning", "error"})
 DEPTH = 4
