@@ -45,6 +45,7 @@ MASTER_HOOKS = frozenset({"on_starting", "on_reload", "when_ready", "pre_fork", 
 WORKER_SIGNALS = ("worker_process_", "task_", "before_task_", "after_task_")
 LIMIT = 200  # functions looked at; who needs more is not on a short way from a request
 COMMON = 40  # modules that hold a name; one in more of them leads everywhere and shows nothing
+COMMON_NAME = 12  # the same for the bare name of a method, which proves less
 # Stands for the users of such a name.
 LOST = Definition("", "")
 
@@ -246,7 +247,7 @@ def _is(program: Program, facts: PythonFacts, text: str, wanted: Definition) -> 
 def _users_by_name(program: Program, method: str) -> Iterator[Definition]:
     """Yield functions that call a method of that name on a variable."""
     paths = program.with_word(method)
-    if len(paths) > COMMON:
+    if len(paths) > COMMON_NAME:
         yield LOST
         return
     for path in paths:
