@@ -79,8 +79,9 @@ class Source:
 class Usage:
     """One call that gives a connection, and the statement that uses it.
 
-    ``closing`` is ``v = call`` (then ``c = v.cursor()``) and ``try: … finally: v.close()``;
-    ``unclosed`` is a variable that is closed elsewhere, or not at all.
+    ``closing`` is ``v = call`` (then ``c = v.cursor()``) and ``try: … finally: v.close()``, or
+    ``v = call`` and, further down in the same block, ``v.close()`` (``closed``); ``unclosed`` is a
+    variable that is closed elsewhere, or not at all.
     """
 
     shape: Shape
@@ -89,6 +90,7 @@ class Usage:
     statement: ast.stmt | None = None
     cursor: ast.Assign | None = None
     guarded: ast.Try | None = None
+    closed: ast.stmt | None = None
 
 
 def usage(source: Source, call: ast.Call) -> Usage:
@@ -114,7 +116,9 @@ def usage(source: Source, call: ast.Call) -> Usage:
         value = following[0].value
         if isinstance(value, ast.Name) and value.id == target.id and len(following) == 1:
             return Usage("returned", call, target.id, parent)
-    closing = _closing(source, call, target.id, parent, following)
+    closing = _closing(source, call, target.id, parent, following) or _straight(
+        source, call, target.id, parent, following
+    )
     return closing if closing is not None else Usage("unclosed", call, target.id, parent)
 
 
@@ -153,6 +157,56 @@ def _closing(
     )
     plain = _plain_lines(source, found) and _stays_within(source, found)
     return found if plain else Usage("other", call)
+
+
+def _straight(
+    source: Source, call: ast.Call, variable: str, opened: ast.Assign, following: Sequence[ast.stmt]
+) -> Usage | None:
+    """Return ``v = call … v.close()`` in one block, where nothing else closes or keeps ``v``."""
+    position = next((i for i, each in enumerate(following) if _closed(each) == variable), 0)
+    if not position:
+        return None
+    closed = following[position]
+    found = Usage("closing", call, variable, opened, closed=closed)
+    gone = [*_lines(source, opened), *_lines(source, closed)]
+    if any(b"#" in line or b";" in line for line in gone):
+        return None
+    names = {variable}
+    for statement in following[:position]:
+        names |= set(_cursors(statement, variable))
+    inside = {node for each in following[: position + 1] for node in ast.walk(each)}
+    last = set(ast.walk(closed))
+    function = source.function(call)
+    for node in ast.walk(function) if function is not None else ():
+        if not isinstance(node, ast.Name) or node.id not in names:
+            continue
+        parent = source.parents.get(node)
+        behind = node not in inside and node.lineno > opened.lineno
+        closes = isinstance(parent, ast.Attribute) and parent.attr == "close"
+        again = closes and node.id == variable and node not in last
+        passed = isinstance(parent, ast.Return | ast.Global | ast.Nonlocal | ast.Yield)
+        kept = isinstance(parent, ast.Assign) and parent.value is node
+        if behind or again or passed or kept:
+            return None
+    return found
+
+
+def _lines(source: Source, statement: ast.stmt) -> list[bytes]:
+    return source.lines[statement.lineno - 1 : statement.end_lineno]
+
+
+def inner_lines(source: Source, found: Usage) -> Iterator[int]:
+    """Yield the lines of a straight block that begin code: not those within a long string."""
+    if found.statement is None or found.closed is None:
+        return
+    start, end = (found.statement.end_lineno or 0) + 1, found.closed.lineno
+    within: set[int] = set()
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Constant | ast.JoinedStr) and isinstance(
+            getattr(node, "value", ""), str
+        ):
+            within |= set(range(node.lineno + 1, (node.end_lineno or 0) + 1))
+    yield from (n for n in range(start, end) if n not in within and source.lines[n - 1].strip())
 
 
 def _is_cursor(statement: ast.stmt, variable: str) -> bool:

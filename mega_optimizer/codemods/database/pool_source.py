@@ -11,7 +11,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from mega_optimizer.codemods.database.connection_shapes import finally_line, try_line
+from mega_optimizer.codemods.database.connection_shapes import finally_line, inner_lines, try_line
 from mega_optimizer.codemods.finding import Edit, apply_edits
 from mega_optimizer.codemods.python import LINE_LENGTH
 
@@ -304,6 +304,24 @@ def _use_edits(source: Source, usages: Sequence[Usage], given: str, returned: bo
             edits.append(Edit("", source.start(each.call), source.end(each.call), text.encode()))
         elif each.shape == "closing" and each.statement is not None and each.guarded is not None:
             edits += _closing_edits(source, each, text)
+        elif each.closed is not None:
+            edits += _straight_edits(source, each, text)
+    return edits
+
+
+def _straight_edits(source: Source, found: Usage, given: str) -> list[Edit]:
+    """Turn ``v = call … v.close()`` into ``with call as v:`` and what was between, indented."""
+    opened, closed = cast("ast.stmt", found.statement), cast("ast.stmt", found.closed)
+    unit = _unit(source, cast("FunctionNode", source.function(found.call))).encode()
+    text = f"with {given} as {found.variable}:".encode()
+    start, end = source.starts[closed.lineno - 1], source.starts[closed.end_lineno or 0]
+    edits = [
+        Edit("", source.start(opened), source.end(opened), text),
+        Edit("", start, end, b""),
+    ]
+    for number in inner_lines(source, found):
+        position = source.starts[number - 1]
+        edits.append(Edit("", position, position, unit))
     return edits
 
 

@@ -187,7 +187,8 @@ def test_routes_answer_as_before(server: PostgreSQL, tmp_path: Path, example: st
     assert [status for status, _ in expected] == [200, 200, 200, 200]
 
 
-def test_views_answer_as_before(server: PostgreSQL, tmp_path: Path) -> None:
+@pytest.mark.parametrize("example", ["flask-function", "straight"])
+def test_views_answer_as_before(server: PostgreSQL, tmp_path: Path, example: str) -> None:
     source = (
         SCHEMA
         + """
@@ -199,10 +200,30 @@ shown(client.delete("/orders/99999999999").status_code)
 shown(client.get("/orders").get_json())
 """
     )
-    before, after = written(RULE, "flask-function", tmp_path)
+    before, after = written(RULE, example, tmp_path)
     expected = answers(before, source, environment(server))
     assert answers(after, source, environment(server)) == expected
     assert expected[-1] == [[2, 20]]
+
+
+def test_a_connection_that_was_closed_at_the_end_comes_back_after_errors(
+    server: PostgreSQL, tmp_path: Path
+) -> None:
+    source = (
+        SCHEMA
+        + """
+import app
+client = app.app.test_client()
+with psycopg2.connect("") as conn, conn.cursor() as cursor:
+    cursor.execute("DROP TABLE orders")
+conn.close()
+shown({client.delete("/orders/1").status_code for _ in range(50)} == {500})
+shown([len(app._pool()._used), connected()])
+"""
+    )
+    _, after = written(RULE, "straight", tmp_path)
+    found = answers(after, source, environment(server, DB_POOL_SIZE="2"))
+    assert found == [True, [0, 2]]
 
 
 def test_an_exhausted_pool_of_psycopg_waits(server: PostgreSQL, tmp_path: Path) -> None:
