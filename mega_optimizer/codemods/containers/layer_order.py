@@ -22,7 +22,10 @@ from mega_optimizer.codemods.containers.instruction_text import (
     text_of,
 )
 from mega_optimizer.codemods.containers.layer_obstacles import copy_obstacle, run_obstacle
-from mega_optimizer.codemods.containers.pip_configuration import configures_installer
+from mega_optimizer.codemods.containers.pip_configuration import (
+    configures_installer,
+    variable_naming_code,
+)
 from mega_optimizer.codemods.finding import Edit, Fix, Outcome, Skip
 from mega_optimizer.repository.dockerfile import copies
 from mega_optimizer.repository.place import Place, Problem
@@ -76,6 +79,11 @@ def _outcome(context: Context, recipe: Recipe, stage: Stage) -> Outcome | None:
         return None
     first = later[0]
     place = Place(recipe.path, first.instruction.line, end_line=first.instruction.end_line)
+    named = variable_naming_code(recipe)
+    if named:
+        where = Place(recipe.path, named[0].line, end_line=named[0].end_line)
+        reason = f"{named[1]} names a file that comes with the code"
+        return Skip(where, "installer-configuration", reason)
     span = _span(context, recipe, stage, code, place)
     return span if isinstance(span, Skip) else _fix(context, recipe, span, place)
 

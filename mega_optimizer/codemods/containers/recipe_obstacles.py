@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.build_steps import BUILDING, is_other_installer
 from mega_optimizer.codemods.containers.image_recipe import apt_packages, mentions
-from mega_optimizer.codemods.containers.pip_configuration import configures_installer
+from mega_optimizer.codemods.containers.pip_configuration import (
+    configures_installer,
+    variable_naming_code,
+)
 from mega_optimizer.codemods.containers.system_packages import (
     is_for_building,
     is_system_python,
@@ -149,6 +152,10 @@ def _environment(recipe: Recipe, environment: Environment) -> Iterator[Skip]:
     if found:
         reason = f"{found[1]} may start programs with another PATH"
         yield _skip(recipe, found[0], "path-reset", reason)
+    named = variable_naming_code(recipe)
+    if named:
+        reason = f"{named[1]} names a file that comes with the code"
+        yield _skip(recipe, named[0], "installer-configuration", reason)
     for instruction in recipe.stage.instructions:
         if instruction.keyword not in ("ENV", "ARG"):
             continue
@@ -240,12 +247,21 @@ def _unclear_chain(recipe: Recipe, run: Run) -> Iterator[Skip]:
     commands = run.of_kind("apt-install", "apt-remove")
     packages = [package for command in commands for package in _names(command)]
     divides = (run.builds and not only_builds) or any(map(is_for_building, packages))
+    if run.builds and "install" in kinds and any(map(_asks_for_a_file, run.commands)):
+        reason = "what it installs depends on which files are there"
+        yield _skip(recipe, run.instruction, "opaque-shell", reason)
     if "folder" in kinds and run.builds:
         reason = "it changes the folder before it installs"
         yield _skip(recipe, run.instruction, "opaque-shell", reason)
     if divides and run.pieces is None:
         reason = "it installs packages and does more, in a way that cannot be taken apart"
         yield _skip(recipe, run.instruction, "opaque-shell", reason)
+
+
+def _asks_for_a_file(command: Command) -> bool:
+    """Whether it tests for a file: ``[ -f setup.py ]``, ``test -d wheels``."""
+    text = " ".join(command.texts)
+    return re.match(r"(?:\[\[? |test )(?:! )?-[defrsx] ", text) is not None
 
 
 def _installer_options(recipe: Recipe) -> Iterator[Skip]:
