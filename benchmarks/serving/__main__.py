@@ -19,7 +19,7 @@ from benchmarks.serving.page import HEAD, row, write
 from benchmarks.serving.rounds import measure
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description="Rules on running services, before and after.")
     parser.add_argument("rules", nargs="*", metavar="RULE", help="rules or categories; none: all")
     parser.add_argument("--rounds", type=int, default=10)
@@ -41,12 +41,19 @@ def main() -> None:
             print(text, file=sys.stderr, flush=True)
 
     print(HEAD, end="", flush=True)
+    failed = 0
     for case in chosen:
-        line = row(measure(case, arguments.rounds, log))
+        try:
+            line = row(measure(case, arguments.rounds, log))
+        except SystemExit as error:
+            print(f"{case.rule} on {case.service.name}: {error}", file=sys.stderr, flush=True)
+            failed = 1
+            continue
         print(line, end="", flush=True)
         if arguments.output:
             write(arguments.output, CASES, [line], arguments.rounds)
+    return failed
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

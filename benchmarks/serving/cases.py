@@ -172,6 +172,8 @@ CASES = (
         SCALER,
         Request("/services/api-gateway/usage"),
         "one query to the metrics by httpx",
+        connections=4,
+        seconds=6,
     ),
     Case(
         "database/engine-per-request",
