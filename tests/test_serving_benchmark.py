@@ -52,10 +52,10 @@ def test_only_measured_rows_are_renewed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"Introduction\n\n{MARK}")
     second = row(measured([100], [150], CASES[1]))
-    write(page, CASES, [second], rounds=1)
-    write(page, CASES, [row(measured([100], [120]))], rounds=1)
+    write(page, CASES, [second])
+    write(page, CASES, [row(measured([100], [120]))])
     renewed = row(measured([100], [300]))
-    write(page, CASES, [renewed], rounds=1)
+    write(page, CASES, [renewed])
     text = page.read_text()
     assert text.startswith(f"Introduction\n\n{MARK}")
     assert text.endswith(renewed + second)

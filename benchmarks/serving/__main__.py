@@ -51,7 +51,7 @@ def main() -> int:
             continue
         print(line, end="", flush=True)
         if arguments.output:
-            write(arguments.output, CASES, [line], arguments.rounds)
+            write(arguments.output, CASES, [line])
     return failed
 
 

@@ -29,7 +29,7 @@ def row(measured: Measurement) -> str:
         figure(measured, "p99", "{:.1f}"),
         figure(measured, "memory", "{:.0f}", 1e6),
         " → ".join(map(str, measured.errors)) + differs,
-        f"{datetime.now(UTC):%Y-%m-%d}",
+        f"{datetime.now(UTC):%Y-%m-%d}, {len(measured.before)} rounds",
     ]
     return f"{label(measured.case)}{' | '.join(cells)} |\n"
 
@@ -59,10 +59,10 @@ def ratio_values(ratio: Ratio) -> tuple[float, float, float]:
     return ratio.low, ratio.middle, ratio.high
 
 
-def table(cases: Sequence[Case], lines: Sequence[str], rounds: int) -> str:
+def table(cases: Sequence[Case], lines: Sequence[str]) -> str:
     """Return the measured part, in the order of the cases, with the machine and the versions."""
     in_order = [line for case in cases for line in lines if line.startswith(label(case))]
-    return f"{rounds} rounds on {machine()}.\n\n{HEAD}{''.join(in_order)}"
+    return f"On {machine()}.\n\n{HEAD}{''.join(in_order)}"
 
 
 def machine() -> str:
@@ -77,11 +77,11 @@ def machine() -> str:
     )
 
 
-def write(path: Path, cases: Sequence[Case], lines: Sequence[str], rounds: int) -> None:
+def write(path: Path, cases: Sequence[Case], lines: Sequence[str]) -> None:
     """Renew the measured part of a page, which begins at its mark; other rows stay."""
     introduction, mark, before = path.read_text().partition(MARK)
     new = {tuple(line.split(" | ")[:2]) for line in lines}
     kept = [
         line for line in before.splitlines(keepends=True) if tuple(line.split(" | ")[:2]) not in new
     ]
-    path.write_text(introduction + mark + table(cases, [*kept, *lines], rounds))
+    path.write_text(introduction + mark + table(cases, [*kept, *lines]))
