@@ -7,6 +7,7 @@ https://github.com/hadolint/hadolint/wiki/DL3009
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.build_steps import pieces
@@ -16,7 +17,6 @@ from mega_optimizer.codemods.containers.shipped import BuiltImage, built_image
 from mega_optimizer.codemods.finding import Edit, Fix, Outcome, Skip
 from mega_optimizer.repository.apt import (
     apt_words,
-    is_apt_install,
     is_apt_update,
     keeps_lists_elsewhere,
     reads_apt_lists,
@@ -29,12 +29,16 @@ from mega_optimizer.repository.wrappers import unwrapped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mega_optimizer.codemods.containers.build_steps import Piece
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.repository.dockerfile import Instruction, Stage
     from mega_optimizer.repository.shell import Command
 
 _APT = re.compile(rb"\bapt(?:-get)?\b")
 _INSTALLS = re.compile(rb"\bapt(?:-get)?\b[^\n#]*\binstall\b")
+_ONLY_RUN = re.compile(rb"\s*RUN[ \t]+", re.IGNORECASE)
+_FETCHING = frozenset({"apt-update", "apt-upgrade"})
+_INSTALLING = frozenset({"apt-upgrade", "apt-install", "apt-clean"})
 _REMOVAL = "rm -rf /var/lib/apt/lists/*"
 
 
@@ -186,41 +190,42 @@ def _joined_with_next(
     instruction: Instruction,
     found: tuple[Command, ...],
 ) -> Fix | None:
-    """Return the fix that makes one RUN of ``RUN apt-get update`` and the install behind it.
+    """Return the fix that makes one RUN of ``RUN apt-get update`` and the installs right behind it.
 
     Only that can remove the lists from the layer where they are. It also ends a trap: the cached
     first layer goes stale, and the install then asks for versions that are gone.
     """
-    position = stage.instructions.index(instruction)
-    following = stage.instructions[position + 1 : position + 2]
-    if not following or following[0].keyword != "RUN" or following[0].opaque:
-        return None
-    install = following[0]
-    between = image.content[instruction.end : install.arguments_start]
-    if instruction.flags or install.flags or not re.fullmatch(rb"\s*RUN[ \t]+", between, re.I):
-        return None
     first = pieces(image.content, instruction, found)
-    later = image.commands(stage, install)
-    second = pieces(image.content, install, later)
-    if not first or not second or [piece.kind for piece in first] != ["apt-update"]:
+    if instruction.flags or not first or not {piece.kind for piece in first} <= _FETCHING:
         return None
-    if not any(map(is_apt_install, later)) or any(map(is_apt_update, later)):
-        return None
-    if _later_reader(context, image, stage, install):
+    chains = [(instruction, first), *_installs_behind(image, stage, instruction)]
+    last_run, last_chain = chains[-1]
+    if last_run is instruction or _later_reader(context, image, stage, last_run):
         return None
     escape, newline = image.dockerfile.escape, image.dockerfile.newline
+    between = f" && {escape}{newline}    ".encode()
     edits = [
-        Edit(
-            image.path,
-            first[-1].end,
-            install.arguments_start,
-            f" && {escape}{newline}    ".encode(),
-        )
+        Edit(image.path, chain[-1].end, run.arguments_start, between)
+        for (_, chain), (run, _) in pairwise(chains)
     ]
-    if not any(map(removes_apt_lists, later)):
-        text = chained_after(image.content, image.dockerfile, install, second[-1].start, _REMOVAL)
-        if install.line == install.end_line:
-            text = f" && {escape}{newline}    {_REMOVAL}".encode()
-        edits.append(Edit(image.path, second[-1].end, second[-1].end, text))
+    if not any(removes_apt_lists(piece.command) for _, chain in chains for piece in chain):
+        end = last_chain[-1].end
+        edits.append(Edit(image.path, end, end, between + _REMOVAL.encode()))
     message = "Fetch the lists in the RUN that installs with them, and remove them there"
     return Fix(image.place(instruction), message, tuple(edits))
+
+
+def _installs_behind(
+    image: BuiltImage, stage: Stage, instruction: Instruction
+) -> Iterator[tuple[Instruction, tuple[Piece, ...]]]:
+    """Yield the RUN lines right behind ``instruction`` that only install with its lists."""
+    previous = instruction
+    for run in stage.instructions[stage.instructions.index(instruction) + 1 :]:
+        gap = image.content[previous.end : max(run.arguments_start, previous.end)]
+        if run.keyword != "RUN" or run.opaque or run.flags or not _ONLY_RUN.fullmatch(gap):
+            return
+        chain = pieces(image.content, run, image.commands(stage, run))
+        if not chain or not {piece.kind for piece in chain} <= _INSTALLING:
+            return
+        yield run, chain
+        previous = run
