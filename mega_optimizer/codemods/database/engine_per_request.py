@@ -45,7 +45,7 @@ def find(context: Context) -> Iterator[Outcome]:
             continue
         qualified: list[Call] = []
         for call in facts.called(*CREATE_ENGINE):
-            if not call.scope or _is_cached(facts, call):
+            if not call.scope or is_cached(facts, call):
                 continue
             objection = _objection(context, program, facts, call)
             if objection is None:
@@ -56,7 +56,8 @@ def find(context: Context) -> Iterator[Outcome]:
             yield from _rewrite(context, facts, qualified)
 
 
-def _is_cached(facts: PythonFacts, call: Call) -> bool:
+def is_cached(facts: PythonFacts, call: Call) -> bool:
+    """Whether the function around a call keeps what it returns."""
     function = facts.function(call.scope)
     return function is not None and any(
         each.text.rpartition(".")[2] in CACHES for each in function.decorators

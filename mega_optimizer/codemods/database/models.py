@@ -59,7 +59,7 @@ class Table:
 
 def tables(program: Program) -> Iterator[Table]:
     """Yield the tables that modules of the service declare."""
-    for path in program.containing(MODELS, program.product):
+    for path in program.containing(MODELS, program.product, b"olumn("):
         facts = program.facts(path)
         for model in facts.classes if facts else ():
             table = _table(facts, model) if facts else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.database.budget import Budget, connection_budget
 from mega_optimizer.codemods.database.constants import Inputs, is_constant
-from mega_optimizer.codemods.database.engine_per_request import CREATE_ENGINE, OWN_POOLS
+from mega_optimizer.codemods.database.engine_per_request import CREATE_ENGINE, OWN_POOLS, is_cached
 from mega_optimizer.codemods.database.hazards import may_be_sqlite, tests_use_sqlite
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.repository.place import Place, Problem
@@ -84,7 +84,7 @@ def _grown(
     if demand <= SIZE + OVERFLOW:
         reason = f"a process serves {demand} requests at the same time, the pool has 15 connections"
         return Skip(place, "pool-large-enough", reason)
-    if call.scope:
+    if call.scope and not is_cached(facts, call):
         reason = "the engine is made in a function: how many pools there are is not known"
         return Skip(place, "engine-in-function", reason)
     wanted = int(context.parameters["size"])
@@ -120,7 +120,7 @@ def _edits(
             for each in facts.assignments
             if each.line <= call.line and not each.scope and each.value == call.value
         ),
-        "",
+        call.scope.partition(".")[0],
     )
     getenv = "os.getenv"
     if facts.bindings.get("os") != "os":
