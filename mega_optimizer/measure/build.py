@@ -105,8 +105,18 @@ class MeasuredImage:
 
 
 def image_sources(plan: Plan, files: Files) -> tuple[ImageSource, ...]:
-    """Return what is to be built: the images of which ``plan`` changes something."""
-    return tuple(source for source in every_image(plan.repository, files) if source.changes(plan))
+    """Return what is to be built: the images of which ``plan`` changes something.
+
+    A Dockerfile of another service that lies in the same context makes no other image.
+    """
+    dockerfiles = {service.dockerfile for service in plan.repository.services}
+    return tuple(
+        source
+        for source in every_image(plan.repository, files)
+        if any(
+            path == source.dockerfile or path not in dockerfiles for path in source.changes(plan)
+        )
+    )
 
 
 def every_image(repository: Repository, files: Files) -> tuple[ImageSource, ...]:

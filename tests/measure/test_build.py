@@ -129,6 +129,31 @@ def test_each_image_is_built_once_with_constant_arguments(tmp_path: Path) -> Non
     assert run_environment(source.service) == {"HOST": "db", "PRICE": "$5"}
 
 
+def test_a_dockerfile_of_another_service_makes_no_image(tmp_path: Path) -> None:
+    """Both services have the root as their context; only one Dockerfile is changed."""
+    for name, options in (("one", ""), ("two", " --no-cache-dir")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "requirements.txt").write_text("flask\n")
+        (tmp_path / name / "main.py").write_text("print()\n")
+        (tmp_path / name / "Dockerfile").write_text(
+            f"FROM example.com/python:1\nCOPY {name} .\n"
+            f'RUN pip install{options} -r requirements.txt\nCMD ["python", "main.py"]\n'
+        )
+    (tmp_path / "docker-compose.yml").write_text(
+        "services:\n"
+        "  one: {build: {context: ., dockerfile: one/Dockerfile}}\n"
+        "  two: {build: {context: ., dockerfile: two/Dockerfile}}\n"
+    )
+    disk, repository = open_repository(tmp_path)
+    rules = tuple(rule for rule in load_rules() if rule.id == "containers/pip-cache")
+
+    plan = make_plan(disk, repository, rules, Options())
+
+    assert set(plan.changed()) == {"one/Dockerfile"}
+    (source,) = image_sources(plan, disk)
+    assert source.dockerfile == "one/Dockerfile"
+
+
 def test_a_target_cannot_ask_for_its_own_build(tmp_path: Path) -> None:
     """Only the command line runs what a target says; its configuration cannot."""
     (tmp_path / ".mega-optimize.yaml").write_text("sizes: build\n")
