@@ -72,3 +72,11 @@ def affordable(context: Context, wanted: int) -> int:
     """Return ``wanted`` processes, or as many as there are processors for them."""
     limit = processors(context)
     return wanted if limit is None else min(wanted, math.ceil(limit))
+
+
+def ends_on_variable(context: Context) -> bool:
+    """Whether a program of the service calls ``uvicorn.run`` with an object: it ends on several."""
+    return any(
+        site.source == "python" and site.server == "uvicorn" and ":" not in (site.application or "")
+        for site in context.service.launch
+    )

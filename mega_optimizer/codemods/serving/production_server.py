@@ -22,6 +22,7 @@ from mega_optimizer.codemods.serving.process_count import (
     VARIABLE,
     affordable,
     chosen_at,
+    ends_on_variable,
 )
 from mega_optimizer.codemods.serving.reloaders import reloader
 from mega_optimizer.codemods.serving.surroundings import (
@@ -135,7 +136,7 @@ def _edits(context: Context, site: LaunchSite, served: Served) -> Edits | Skip:
 
 def _processes(context: Context, site: LaunchSite) -> int | None:
     """Return how many processes to ask for, None where one is right or somebody has decided."""
-    if chosen_at(context, site):
+    if chosen_at(context, site) or ends_on_variable(context):
         return None
     chosen = context.parameters["workers"]
     count = affordable(context, CONSERVATIVE if chosen == "auto" else int(chosen))

@@ -17,6 +17,7 @@ from mega_optimizer.codemods.serving.process_count import (
     VARIABLE,
     affordable,
     chosen_at,
+    ends_on_variable,
 )
 from mega_optimizer.codemods.serving.scripts import script_of
 from mega_optimizer.codemods.serving.surroundings import environment_edit, is_for_developers
@@ -85,7 +86,7 @@ def _judge(context: Context, site: LaunchSite) -> Outcome:
     if count < 2:
         return Skip(place, "one-processor", "it may use one processor only")
     call = _program(context, site)
-    if call is None and _other_program(context):
+    if call is None and ends_on_variable(context):
         reason = (
             f"a program of this image calls uvicorn.run with an object: {VARIABLE} would end it"
         )
@@ -100,13 +101,6 @@ def _judge(context: Context, site: LaunchSite) -> Outcome:
 def _has_configuration(context: Context) -> bool:
     root = f"{context.service.root}/" if context.service.root else ""
     return any(f"{root}gunicorn.conf.py" == path for path in context.files.paths)
-
-
-def _other_program(context: Context) -> bool:
-    return any(
-        site.source == "python" and site.server == "uvicorn" and ":" not in (site.application or "")
-        for site in context.service.launch
-    )
 
 
 def _edits(context: Context, site: LaunchSite, call: LaunchSite | None, count: int) -> Edits | Skip:
