@@ -27,7 +27,7 @@ _ANY = re.compile(rb"(?i)^\s*from\b", re.MULTILINE)
 _CHECKS = re.compile(rb"(?m)^[ \t-]*(?:healthcheck|livenessProbe|readinessProbe)[ \t]*:")
 _PATHS = ("/healthz", "/health", "/healthcheck", "/health-check", "/livez", "/live", "/ping")
 _APPLICATIONS = (*FASTAPI, "flask.Flask", "flask.app.Flask")
-_HEALTH = re.compile(rb"[\"']/(?:health|live|ping)")
+_LITERALS = (b'"/health', b"'/health", b'"/live', b"'/live", b'"/ping', b"'/ping")
 
 
 def find(context: Context) -> Iterator[Outcome]:
@@ -67,8 +67,9 @@ def find(context: Context) -> Iterator[Outcome]:
 
 def _route(context: Context) -> str | None:
     """Return the path of a route that is made for such questions."""
-    for path in context.program.containing(_HEALTH.pattern, context.program.product):
-        facts = context.program.facts(path)
+    product = frozenset(context.program.product)
+    for path in context.modules(*_LITERALS):
+        facts = context.program.facts(path) if path in product else None
         if facts is None:
             continue
         served = {
