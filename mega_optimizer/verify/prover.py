@@ -31,7 +31,7 @@ from mega_optimizer.verify.trial import try_image
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mega_optimizer.engine.plan import Plan
+    from mega_optimizer.engine.plan import ChangeSet, Plan
     from mega_optimizer.measure.build import ImageSource
     from mega_optimizer.measure.builders.choose import BuildOptions
     from mega_optimizer.measure.builders.inventory import Inventory
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     Key = tuple[ImageSource, str]
 
+_RUNNER = re.compile(rb"\b(?:uv|poetry|pipenv)[\"', ]+run\b")
 _ABOUT_COMMANDS = ("serving/", "containers/exec-form")
 # How much longer an image may take that did not do in time what it did before.
 _PATIENCE = 3.0
@@ -252,9 +253,19 @@ def state_of(source: ImageSource, plan: Plan) -> str:
 def _rewrites_command(source: ImageSource, plan: Plan) -> bool:
     """Whether a rule that is about the command changed how the image starts."""
     return any(
-        change.rule.startswith(_ABOUT_COMMANDS) and source.dockerfile in change.after
+        change.rule.startswith(_ABOUT_COMMANDS) or _takes_runner_out(change, source.dockerfile)
         for change in plan.changes
+        if source.dockerfile in change.after
     )
+
+
+def _takes_runner_out(change: ChangeSet, dockerfile: str) -> bool:
+    """Whether `uv run` and its like left the stage that ships, as containers/multi-stage does."""
+    if change.rule != "containers/multi-stage":
+        return False
+    before = change.before[dockerfile] or b""
+    _, _, ships = change.after[dockerfile].rpartition(b"\nFROM")
+    return bool(_RUNNER.search(before)) and not _RUNNER.search(ships)
 
 
 def _packages(inventory: Inventory) -> set[str]:
