@@ -90,3 +90,5 @@ HARMLESS_METHODS = frozenset(
 )  # fmt: skip
 # Of these, the ones that change what they are called on.
 CHANGING_METHODS = IN_PLACE | {"sort", "reverse", "read"}
+# Of methods whose owner is not known, those that show what a function is for.
+COSTLY_METHODS = PREDICTIONS | {"execute", "scalars", "scalar", "query", "get_one"}

@@ -30,16 +30,12 @@ def find(context: Context) -> Iterator[Outcome]:
     service = context.service
     if service.deployments or not (service.dockerfile or service.launch):
         return  # cache/redis-response is for what manifests run; a library serves nothing
-    for found in cacheable_routes(context):
+    for found in cacheable_routes(context, own_cache(context)):
         if isinstance(found, Skip):
             yield found
             continue
         place = found.place
-        objection = (
-            own_cache(context, place)
-            or _tested(context, found)
-            or startup_of(context, found.facts.path)
-        )
+        objection = _tested(context, found) or startup_of(context, found.facts.path)
         if isinstance(objection, Skip):
             yield Skip(place, objection.code, objection.reason)
             continue

@@ -50,8 +50,7 @@ class Work:
     objection: tuple[str, str] | None = None
     classes: set[Definition] = field(default_factory=set)
     queries: bool = False
-    deep: bool = True
-    _seen: set[Definition] = field(default_factory=set)
+    _seen: set[tuple[Definition, str]] = field(default_factory=set)
 
     def object_(self, code: str, reason: str) -> None:
         """Keep the first objection."""
@@ -59,9 +58,9 @@ class Work:
             self.objection = (code, reason)
 
 
-def work_of(program: Program, start: Definition, *, deep: bool = True) -> Work:
-    """Return what the function ``start`` does; ``deep`` follows the service's own functions."""
-    work = Work(deep=deep)
+def work_of(program: Program, start: Definition) -> Work:
+    """Return what the function ``start`` does, through the service's own functions too."""
+    work = Work()
     _inspect(program, start, {}, work)
     return work
 
@@ -104,6 +103,7 @@ class _Function:
     constants: Mapping[str, object]
     locals: set[str] = field(default_factory=set)
     kinds: dict[str, str] = field(default_factory=dict)  # local name → HTTP, DATABASE
+    owners: dict[str, Definition] = field(default_factory=dict)  # local name → class of its own
 
     def resolve(self, text: str) -> str | None:
         """Return what a dotted name means that is not local to the function."""
@@ -128,15 +128,20 @@ class _Function:
 def _inspect(
     program: Program, start: Definition, constants: Mapping[str, object], work: Work
 ) -> None:
-    if start in work._seen:
+    # The same function may read for one caller and write for another.
+    called = (start, repr(sorted(constants.items())))
+    if called in work._seen:
         return
-    work._seen.add(start)
+    work._seen.add(called)
     facts = program.facts(start.path)
     node = function_node(program, start)
     if facts is None or node is None or len(work._seen) > LIMIT:
         work.object_("unknown-call", f"{start.name} cannot be followed")
         return
     function = _Function(program, facts, node, constants)
+    owner = start.name.rpartition(".")[0]
+    if any(each.path == owner for each in facts.classes) and node.args.args:
+        function.owners[node.args.args[0].arg] = Definition(start.path, owner)
     _bind(function)
     for each in node.body:
         for inner in ast.walk(each):
@@ -168,6 +173,33 @@ def _learn(function: _Function, name: str, value: ast.expr | None) -> None:
         if kind is not None:
             function.kinds[name] = kind
             return
+    text = _named_by(value)
+    own = _class_of(function.program, function.facts, function.resolve(text)) if text else None
+    if own is not None:
+        function.owners[name] = own
+
+
+def _named_by(value: ast.expr | None) -> str | None:
+    """Return the name that an annotation, or the call of a class, gives to a value."""
+    if isinstance(value, ast.Call):
+        return _dotted(value.func)
+    if isinstance(value, ast.Subscript):  # Annotated[Client, …], Optional[Client]
+        inner = value.slice.elts[0] if isinstance(value.slice, ast.Tuple) else value.slice
+        kind = (_dotted(value.value) or "").rpartition(".")[2]
+        return _named_by(inner) if kind in ("Annotated", "Optional") else None
+    if isinstance(value, ast.BinOp):
+        return _named_by(value.left)
+    return _dotted(value) if value is not None else None
+
+
+def _class_of(program: Program, facts: PythonFacts, name: str | None) -> Definition | None:
+    """Return the class of the service that a resolved name means, else None."""
+    found = program.definition(facts.path, name)
+    home = program.facts(found.path) if found is not None else None
+    is_class = home is not None and found is not None
+    if is_class and home and found and any(each.path == found.name for each in home.classes):
+        return found
+    return None
 
 
 def _kind_of(function: _Function, text: str) -> str | None:
@@ -206,7 +238,9 @@ def _look(function: _Function, node: ast.AST, work: Work) -> None:
         work.object_("changes-state", f"{function.node.name} declares {', '.join(node.names)}")
     elif isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
         root = _root(node)
-        if root not in function.locals or isinstance(node, ast.Attribute):
+        makes_itself = function.node.name == "__init__" and root in function.owners
+        outside = root not in function.locals or isinstance(node, ast.Attribute)
+        if outside and not makes_itself:
             work.object_("changes-state", f"{function.node.name} writes to {ast.unparse(node)}")
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
         _look_at_name(function, node.id, work)
@@ -253,6 +287,9 @@ def _look_at_call(function: _Function, call: ast.Call, work: Work) -> None:
         kind = function.kinds.get(root) if "." not in rest else None
         if not rest and kind is not None:
             return  # a session factory made here
+        if root in function.owners and kind is None:
+            _look_at_member(function, call, function.owners[root], rest, work)
+            return
         _look_at_method(function, call, text.rpartition(".")[2], kind, work)
         return
     found = function.program.definition(function.facts.path, name)
@@ -283,18 +320,25 @@ def _look_at_own(
         return
     if home.function(found.name) is not None:
         # After an objection nothing more is looked for: most routes end here, and soon.
-        if work.deep and work.objection is None:
+        if work.objection is None:
             _inspect(function.program, found, _passed(function, call, found), work)
         return
     if any(each.path == found.name for each in home.classes):
         work.classes.add(found)
-        if home.function(f"{found.name}.__init__") is not None:
-            work.object_("unknown-call", f"what {text}() does is not known")
+        made = _method(function.program, found, "__init__")
+        if made is not None and work.objection is None:
+            _inspect(function.program, made, {}, work)
         return
     root, _, method = found.name.partition(".")
     value = home.assigned(root)
     if value is None or value.kind != "call":
         _look_at_method(function, call, found.name.rpartition(".")[2], None, work)
+        return
+    own = _class_of(function.program, home, value.name)
+    if own is not None and method:
+        if _keeps_state(function.program, own):
+            work.object_("process-state", f"{text} belongs to what each process keeps in memory")
+        _look_at_member(function, call, own, method, work)
         return
     kind = HTTP if value.name in CLIENTS else DATABASE if value.name in SESSIONS else None
     if kind == DATABASE and not method:
@@ -304,12 +348,70 @@ def _look_at_own(
     _look_at_method(function, call, method, kind, work)
 
 
+def _look_at_member(
+    function: _Function, call: ast.Call, owner: Definition, member: str, work: Work
+) -> None:
+    """Follow ``object.method()``, and judge ``object.client.get()``, of a class of the service."""
+    attribute, dot, method = member.rpartition(".")
+    if dot:
+        kind = None if "." in attribute else _kind_of_attribute(function, owner, attribute)
+        _look_at_method(function, call, method, kind, work)
+        return
+    found = _method(function.program, owner, member)
+    if found is None:
+        work.object_("unknown-call", f"what {ast.unparse(call.func)}() does is not known")
+    elif work.objection is None:
+        _inspect(function.program, found, _passed(function, call, found), work)
+
+
+def _method(program: Program, owner: Definition, name: str, depth: int = 0) -> Definition | None:
+    """Return where a class, or one of its bases in the service, defines a method."""
+    home = program.facts(owner.path)
+    if home is None or depth > 4:
+        return None
+    if home.function(f"{owner.name}.{name}") is not None:
+        return Definition(owner.path, f"{owner.name}.{name}")
+    bases = [base for each in home.classes if each.path == owner.name for base in each.bases]
+    for base in bases:
+        found = _class_of(program, home, base.name)
+        above = _method(program, found, name, depth + 1) if found is not None else None
+        if above is not None:
+            return above
+    return None
+
+
+def _kind_of_attribute(function: _Function, owner: Definition, attribute: str) -> str | None:
+    """Return the kind of what a class keeps as ``self.attribute``, assigned once, else None."""
+    home = function.program.facts(owner.path)
+    values = [
+        each.value
+        for each in (home.assignments if home is not None else ())
+        if each.target == f"self.{attribute}" and each.scope.startswith(f"{owner.name}.")
+    ]
+    if len(values) != 1 or values[0].kind != "call":
+        return None
+    return HTTP if values[0].name in CLIENTS else DATABASE if values[0].name in SESSIONS else None
+
+
+def _keeps_state(program: Program, owner: Definition) -> bool:
+    """Whether methods of a class write to its objects after they were made."""
+    home = program.facts(owner.path)
+    return home is not None and any(
+        store.text.startswith("self.")
+        and store.scope.startswith(f"{owner.name}.")
+        and not store.scope.endswith(".__init__")
+        for store in home.stores
+    )
+
+
 def _passed(function: _Function, call: ast.Call, target: Definition) -> dict[str, object]:
     """Return the constants that a call passes to the parameters of ``target``."""
     node = function_node(function.program, target)
     if node is None:
         return {}
     names = [one.arg for one in (*node.args.posonlyargs, *node.args.args)]
+    if "." in target.name:
+        names = names[1:]  # self
     given = list(zip(names, call.args, strict=False))
     given += [(each.arg, each.value) for each in call.keywords if each.arg]
     return {name: one.value for name, one in given if isinstance(one, ast.Constant)}

@@ -38,12 +38,12 @@ def find(context: Context) -> Iterator[Outcome]:
     """Yield one fix for each route whose answers may be kept, and why others may not be."""
     if not context.service.deployments:
         return
-    for found in cacheable_routes(context):
+    for found in cacheable_routes(context, own_cache(context)):
         if isinstance(found, Skip):
             yield found
             continue
         place = found.place
-        objection = own_cache(context, place) or startup_of(context, found.facts.path)
+        objection = startup_of(context, found.facts.path)
         if isinstance(objection, Skip):
             yield Skip(place, objection.code, objection.reason)
             continue
@@ -62,11 +62,11 @@ def seconds_for(context: Context, kind: str) -> int:
     return int(context.parameters[f"{kind}_seconds"])
 
 
-def own_cache(context: Context, place: Place) -> Skip | None:
-    """Return a skip where the service talks to a Redis or to a cache of its own already."""
-    for path in context.program.containing(OWN_CACHES, context.program.product):
+def own_cache(context: Context) -> tuple[str, str] | None:
+    """Return (code, reason) where the service has a cache, or talks to a Redis, already."""
+    for path in context.program.containing(OWN_CACHES, context.program.product, b"import"):
         if OWN_ROUTE not in (context.program.read(path) or b""):
-            return Skip(place, "has-a-cache", f"{path} uses a cache or Redis of its own")
+            return "has-a-cache", f"{path} uses a cache or Redis of its own"
     return None
 
 

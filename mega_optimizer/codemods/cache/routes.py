@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.applications import FASTAPI, ROUTER
+from mega_optimizer.codemods.cache.harmless import CLIENTS, COSTLY_METHODS, HTTP_READS
 from mega_optimizer.codemods.cache.purity import function_node, work_of
 from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.codemods.program import Definition
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.program import Program
-    from mega_optimizer.repository.python import Call, PythonFacts, Route
+    from mega_optimizer.repository.python import Call, PythonFacts, Route, Value
 
 MARK = "cached"
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -77,20 +78,27 @@ class Cacheable:
         return self.route.path or f"{self.route.handler.path}()"
 
 
-def cacheable_routes(context: Context) -> Iterator[Cacheable | Skip]:
-    """Yield the GET routes that do costly work: those that may be kept, and why others may not."""
+def cacheable_routes(
+    context: Context, refusal: tuple[str, str] | None = None
+) -> Iterator[Cacheable | Skip]:
+    """Yield the GET routes that do costly work: those that may be kept, and why others may not.
+
+    ``refusal`` is what speaks against all routes of the service.
+    """
     program = context.program
     for path in program.containing(rb"(?m)^[ \t]*@[\w.]+\.get\(", program.product, b".get("):
         facts = program.facts(path)
         for route in facts.routes if facts is not None else ():
             if facts is None or route.methods != ("GET",) or _is_marked(route):
                 continue
-            found = _judged(context, facts, route)
+            found = _judged(context, facts, route, refusal)
             if found is not None:
                 yield found
 
 
-def _judged(context: Context, facts: PythonFacts, route: Route) -> Cacheable | Skip | None:
+def _judged(
+    context: Context, facts: PythonFacts, route: Route, refusal: tuple[str, str] | None
+) -> Cacheable | Skip | None:
     """Return what is to be said of a GET route; None where there is nothing to win."""
     program = context.program
     handler = Definition(facts.path, route.handler.path)
@@ -98,14 +106,18 @@ def _judged(context: Context, facts: PythonFacts, route: Route) -> Cacheable | S
     if owner is None or "." in handler.name:
         return None
     place = Place(facts.path, route.line)
+    if refusal is not None:
+        return Skip(place, *refusal) if _looks_costly(facts, route) else None
     # What the signature shows is looked at first: to follow all calls takes much longer.
     objection = (
         _route_objection(context, route)
         or _parameters_objection(program, handler)
         or _owner_objection(program, owner)
     )
-    work = work_of(program, handler, deep=objection is None)
-    objection = objection or work.objection
+    if objection is not None:
+        return Skip(place, *objection) if _looks_costly(facts, route) else None
+    work = work_of(program, handler)
+    objection = work.objection
     if not work.costly:
         return None
     if objection is None:
@@ -113,6 +125,20 @@ def _judged(context: Context, facts: PythonFacts, route: Route) -> Cacheable | S
     if objection is not None:
         return Skip(place, *objection)
     return Cacheable(facts, route, owner, _kind(route), work.costly[0])
+
+
+def _looks_costly(facts: PythonFacts, route: Route) -> bool:
+    """Whether the handler itself, not what it calls, asks another service, a database or a model.
+
+    That is enough to tell why a route is left alone, and takes no time.
+    """
+    return any(
+        call.name in CLIENTS
+        or (call.name is not None and HTTP_READS.match(call.name) is not None)
+        or call.text.rpartition(".")[2] in COSTLY_METHODS
+        for call in facts.calls
+        if call.scope == route.handler.path
+    )
 
 
 def _is_marked(route: Route) -> bool:
@@ -143,11 +169,16 @@ def _route_objection(context: Context, route: Route) -> tuple[str, str] | None:
         each.keyword
         for each in route.decorator.arguments
         if each.star
-        or each.keyword in ("dependencies", "response_class", "callbacks", "status_code")
+        or each.keyword in ("dependencies", "response_class", "callbacks")
+        or (each.keyword == "status_code" and not _is_ok(each.value))
     ]
     if unknown:
         return "route-options", f"the route is declared with {unknown[0] or 'hidden arguments'}"
     return None
+
+
+def _is_ok(status: Value) -> bool:
+    return status.constant == 200 or (status.name or "").endswith(".HTTP_200_OK")
 
 
 def _is_probed(context: Context, path: str) -> bool:
@@ -217,7 +248,8 @@ def _dependency_objection(
 def _scalar_objection(
     program: Program, facts: PythonFacts, argument: ast.arg, default: ast.expr | None
 ) -> tuple[str, str] | None:
-    for node in (argument.annotation, default):
+    made = None if isinstance(default, ast.Constant) else default
+    for node in (argument.annotation, made):
         for each in _types(node):
             text = ast.unparse(each)
             name = facts.resolve(text) or f"builtins.{text}"
