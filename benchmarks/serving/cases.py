@@ -65,7 +65,7 @@ NOTIFICATION = Service(
     port=8005,
     environment={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": "{redis_port}", "SMTP_PORT": "1"},
 )
-# A model of some 60 MB, as forests of that size are.
+# A model of some tens of megabytes, loaded by each process.
 FOREST = (
     'python -c "import joblib, numpy; from sklearn.ensemble import RandomForestClassifier as F; '
     "r = numpy.random.default_rng(1); x = r.random((20000, 4)); "
