@@ -95,6 +95,32 @@ def ensure_import(
     return inserted, name
 
 
+def ensure_module(
+    tree: cst.Module, facts: PythonFacts, module: str, before: int
+) -> tuple[cst.Module, str] | Skip:
+    """Make ``import module`` (no dots) hold at module level, ahead of line ``before``.
+
+    Returns the tree and the local name. Skip codes: those of :func:`ensure_import`.
+    """
+    known = [each for each in facts.imports if each.target == module and not each.scope]
+    for each in known:
+        if facts.bindings.get(each.bound) == module and each.line < before:
+            return tree, each.bound
+    place = Place(facts.path, known[0].line if known else before)
+    if known:
+        return Skip(place, "conditional-import", f"{module} is imported conditionally")
+    if any(each.bound == "*" for each in facts.imports):
+        return Skip(place, "star-import", f"a star import hides what {module} is")
+    if module in facts.bound_names:
+        return Skip(place, "name-taken", f"{module} already means something else in this file")
+    lines = [line for line in _lines(tree) if _starts_before(line, facts, before)]
+    node = cst.Import(names=[cst.ImportAlias(cst.Name(module))])
+    inserted = _inserted_node(tree, lines, node, module, (False, module.lower()))
+    if inserted is None:
+        return Skip(place, "no-place-for-import", "no import block to add to")
+    return inserted, module
+
+
 def _block_of(lines: list[Line], packages: Sequence[str]) -> list[Line]:
     """Return the block of imports, without a blank line in it, that imports one of ``packages``."""
     blocks: list[list[Line]] = []
@@ -213,9 +239,18 @@ def _keeps_apart(statement: cst.SimpleStatementLine) -> bool:
 def _inserted(tree: cst.Module, lines: list[Line], module: str, name: str) -> cst.Module | None:
     """Return the tree with a new import line, in isort's order where the file keeps it."""
     node = _import_from(module, name)
+    return _inserted_node(tree, lines, node, module, (True, module.lower()))
+
+
+def _inserted_node(
+    tree: cst.Module,
+    lines: list[Line],
+    node: cst.Import | cst.ImportFrom,
+    module: str,
+    key: tuple[bool, str],
+) -> cst.Module | None:
     section = _section(module)
     added = cst.SimpleStatementLine([node])
-    key = (True, module.lower())
     same = [line for line in lines if line.section == section]
     root = module.partition(".")[0]
     family = [line for line in same if line.module.partition(".")[0] == root] or same
@@ -320,23 +355,30 @@ def _with_inserted(tree: cst.Module, position: int, statement: Statement) -> cst
     return tree.with_changes(body=body)
 
 
-def without_import(tree: cst.Module, facts: PythonFacts, bound: str) -> cst.Module:
+def without_import(
+    tree: cst.Module, facts: PythonFacts, bound: str, *, is_mentioned: bool | None = None
+) -> cst.Module:
     """Return the tree without the import of the local name ``bound``, where nothing needs it.
 
     It stays in ``__init__.py``, behind ``noqa`` and isort comments, as ``X as X``, and where a
     string (``__all__``, a doctest, an annotation) names it. Whether *other* modules import it
-    from here, the caller must have looked.
+    from here, the caller must have looked. ``is_mentioned`` says whether something needs the name,
+    where the caller knows.
     """
     imports = [each for each in facts.imports if each.bound == bound]
     if facts.path.rpartition("/")[2] == "__init__.py" or len(imports) != 1 or imports[0].scope:
         return tree
-    mentions = _Mentions(bound)
-    tree.visit(mentions)
+    if is_mentioned is None:
+        mentions = _Mentions(bound)
+        tree.visit(mentions)
+        is_mentioned = mentions.found
     line = next((line for line in _lines(tree) if _binds(line, bound)), None)
-    if mentions.found or line is None or _keeps_apart(line.statement):
+    if is_mentioned or line is None or _keeps_apart(line.statement):
         return tree
     node = line.node
-    if isinstance(node, cst.Import) or isinstance(node.names, cst.ImportStar):
+    if isinstance(node, cst.Import):
+        return _without_statement(tree, line.position) if len(node.names) == 1 else tree
+    if isinstance(node.names, cst.ImportStar):
         return tree
     alias = next(alias for alias in node.names if _local(alias) == bound)
     if alias.asname is not None and dotted_name(alias.name) == bound:
@@ -360,7 +402,7 @@ def _local(alias: cst.ImportAlias) -> str:
 
 def _binds(line: Line, bound: str) -> bool:
     node = line.node
-    if isinstance(node, cst.Import) or isinstance(node.names, cst.ImportStar):
+    if isinstance(node.names, cst.ImportStar):
         return False
     return any(_local(alias) == bound for alias in node.names)
 

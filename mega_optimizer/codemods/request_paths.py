@@ -43,6 +43,7 @@ DEPENDENCIES = frozenset({"Depends", "Security"})
 MASTER_HOOKS = frozenset({"on_starting", "on_reload", "when_ready", "pre_fork", "pre_exec"})
 # https://docs.celeryq.dev/en/stable/userguide/signals.html
 WORKER_SIGNALS = ("worker_process_", "task_", "before_task_", "after_task_")
+RUNNING = rb"\b(?:asyncio|anyio|uvloop|trio)\.run\(|\brun_until_complete\("
 LIMIT = 200  # functions looked at; who needs more is not on a short way from a request
 COMMON = 40  # modules that hold a name; one in more of them leads everywhere and shows nothing
 COMMON_NAME = 12  # the same for the bare name of a method, which proves less
@@ -69,6 +70,19 @@ def runs_per_request(
         if target is None or (facts is not None and _is_entry(facts, target)):
             return True
     return lost and unknown
+
+
+def runs_alone(program: Program, start: Definition) -> bool:
+    """Whether an event loop is started for the coroutine ``start``, and no request uses it."""
+    word = start.name.rpartition(".")[2].encode()
+    for path in program.containing(RUNNING, program.product, word):
+        facts = program.facts(path)
+        for call in facts.calls if facts is not None else ():
+            if call.text.rpartition(".")[2] not in ("run", "run_until_complete"):
+                continue
+            if any(program.definition(path, each.value.name) == start for each in call.arguments):
+                return not runs_per_request(program, start, by_name=True)
+    return False
 
 
 def runs_before_fork(program: Program, start: Definition, *, after_import: bool) -> bool:

@@ -1,0 +1,1 @@
+"""Codemods of the rules for coroutines."""
