@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
-
-When = Literal["ever", "maybe", "always"]
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mega_optimizer.codemods.context import Context
+    from mega_optimizer.codemods.import_lines import When
     from mega_optimizer.codemods.program import Program
 
 
@@ -62,15 +61,9 @@ def reaches(program: Program, start: str, goal: str, when: When = "ever") -> boo
 
 def _own_imports(program: Program, path: str, when: When = "ever") -> Iterator[tuple[str, str]]:
     """Yield (dotted name, path) of the service's modules that the module at ``path`` imports."""
-    facts = program.facts(path)
-    for each in facts.imports if facts is not None else ():
-        if when != "ever" and (each.scope or each.where == "type-checking"):
-            continue
-        if when == "always" and each.where != "plain":
-            continue
-        found = program.imported_module(path, each.target)
-        if found is not None and found[1] != path:
-            yield found
+    for each in program.imports(path):
+        if when == "ever" or each.when == "always" or (when == each.when == "maybe"):
+            yield each.dotted, each.path
 
 
 def _root(path: str, dotted: str) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mega_optimizer.codemods.import_lines import import_lines
 from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.python import is_test
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mega_optimizer.codemods.context import Context
+    from mega_optimizer.codemods.import_lines import When
     from mega_optimizer.repository.python import PythonFacts
 
 REEXPORTS = 5  # how many modules a name may be handed through
@@ -33,12 +35,22 @@ class Definition:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A module of the service that another one imports as ``dotted``."""
+
+    dotted: str
+    path: str
+    when: When
+
+
 class Program:
     """The modules of one service; each is read only when it is asked for."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._facts: dict[str, PythonFacts | None] = {}
+        self._imports: dict[str, tuple[Imported, ...]] = {}
         self._definitions: dict[tuple[str, str], Definition | None] = {}
         self._imports: dict[str, tuple[str, ...]] = {}
         self._modules = frozenset(context.service.modules)
@@ -137,6 +149,19 @@ class Program:
         if dotted == target and found.name:  # ``from . import name``
             dotted = target.removesuffix(found.name)
         return dotted, found.path
+
+    def imports(self, path: str) -> tuple[Imported, ...]:
+        """Return the modules of the service that the module at ``path`` imports."""
+        if path not in self._imports:
+            content = self._context.read(path)
+            lines = import_lines(path, content) if isinstance(content, bytes) else ()
+            found: dict[Imported, None] = {}
+            for line in lines:
+                module = self.imported_module(path, line.target)
+                if module is not None and module[1] != path:
+                    found[Imported(*module, line.when)] = None
+            self._imports[path] = tuple(found)
+        return self._imports[path]
 
     def definition(self, path: str, name: str | None) -> Definition | None:
         """Return where the resolved ``name`` of the module at ``path`` is defined.

@@ -73,6 +73,13 @@ def _of_module(
     if objection is not None:
         yield objection
         return
+    if not any(
+        runs_per_request(program, Definition(facts.path, scope), by_name=True)
+        for scope in dict.fromkeys(call.scope for call in calls)
+    ):
+        reason = f"no route, dependency or task was seen to use {calls[0].scope}"
+        yield Skip(place, "not-per-request", reason)
+        return
     unlimited = any(
         waits_long(program, facts, call, standing.entered[position(call)].bound) for call in calls
     )
@@ -104,9 +111,6 @@ def _objection(
     objection = use_objection(program, facts, call, client, standing)
     if objection is not None:
         return objection
-    if not runs_per_request(program, Definition(facts.path, call.scope), by_name=True):
-        reason = f"no route, dependency or task was seen to use {call.scope}"
-        return Skip(place, "not-per-request", reason)
     return None
 
 
