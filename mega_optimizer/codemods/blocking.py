@@ -21,7 +21,7 @@ WAITING = frozenset(
         *(f"requests.{verb}" for verb in VERBS), *(f"requests.api.{verb}" for verb in VERBS),
         *(f"httpx.{verb}" for verb in VERBS), "urllib.request.urlopen",
         "subprocess.run", "subprocess.call", "subprocess.check_call", "subprocess.check_output",
-        "os.system", "shutil.copytree", "shutil.rmtree", "shutil.make_archive",
+        "os.system",
     }
 )  # fmt: skip
 # What else shows that a function waits for a disk, a process or the network.
@@ -58,6 +58,28 @@ CHANGING = frozenset(
         "remove", "discard", "clear", "insert", "extend", "inc", "sort",
     }
 )  # fmt: skip
+
+
+_PACKAGES = sorted({name.partition(".")[0] for name in (*WAITING, *CONNECTING)})
+_CALLS = sorted(re.escape(name) for name in (*WAITING, *CONNECTING))
+# Each call that `blocks` knows stands in a file that matches.
+FORMS = "|".join(
+    (
+        rf"(?<![\w.])(?:{'|'.join(_CALLS)})\s*\(",
+        rf"^[ \t]*from (?:{'|'.join(_PACKAGES)})[\w.]* import",
+        r":\s*(?:\w+\.)?Session\b|\bSession\s*\(",
+    )
+).encode()
+FORM_WORDS = (
+    b"requests", b"httpx", b"subprocess", b"psycopg", b"pymysql", b"MySQLdb", b"pyodbc",
+    b"oracledb", b"smtplib", b"ftplib", b"redis", b"boto3", b"time.sleep", b"os.system", b"urlopen",
+    b"create_connection", b"elasticsearch", b"connector", b"MongoClient", b"Session",
+)  # fmt: skip
+
+
+def may_block(program: Program) -> frozenset[str]:
+    """Return the modules of the service that may hold calls that make a thread wait."""
+    return frozenset(program.containing(b"(?m)" + FORMS, program.product, *FORM_WORDS))
 
 
 def blocks(program: Program, found: Definition) -> Call | None:

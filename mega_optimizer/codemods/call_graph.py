@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.program import Program
     from mega_optimizer.repository.python import Call, Function, PythonFacts, Value
 
-LIMIT = 200  # functions followed from one
+LIMIT = 40  # functions followed from one
 BASES = 4  # how far a method is looked for in base classes
 
 
 def calls_of(program: Program, caller: Definition) -> Iterator[Call]:
     """Yield the calls in the body of a function, those of its nested functions included."""
-    facts = program.facts(caller.path)
-    for call in facts.calls if facts is not None else ():
+    for call in program.calls(caller.path, caller.name.partition(".")[0]):
         if call.scope == caller.name or call.scope.startswith(f"{caller.name}."):
             yield call
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 APPLICATIONS = (*FASTAPI, "starlette.applications.Starlette")
 EVENTS = frozenset({"startup", "shutdown"})
+EVENT_LITERALS = (b"on_event", b"on_startup", b"on_shutdown", b"add_event_handler")
 EVENT_CALLS = frozenset({"on_event", "add_event_handler"})
 EVENT_LISTS = ("on_startup", "on_shutdown")
 LIFESPAN_OFF = rb"\blifespan\s*=\s*[\"']off[\"']"
@@ -71,7 +72,9 @@ def startup_of(context: Context, user: str) -> Startup | Skip:
     place = Place(path, call.line, call.column)
     if _is_off(context):
         return Skip(place, "lifespan-off", "the service is started with its lifespan off")
-    replaced = next(program.containing(rb"\.lifespan_context\s*=", program.product), None)
+    replaced = next(
+        program.containing(rb"\.lifespan_context\s*=", program.product, b"lifespan_context"), None
+    )
     if replaced is not None:
         return Skip(Place(replaced), "lifespan-elsewhere", f"{replaced} puts a lifespan in place")
     given = call.argument("lifespan")
@@ -91,7 +94,7 @@ def bare_test_client(program: Program) -> str | None:
 
     ``TestClient(app)`` runs it only in a ``with`` statement, httpx's ``ASGITransport`` never.
     """
-    return next(program.containing(BARE_CLIENT, program.tests), None)
+    return next(program.containing(BARE_CLIENT, program.tests, b"Client", b"ASGITransport"), None)
 
 
 def _serving(context: Context, user: str) -> tuple[str, Call] | Skip:
@@ -123,7 +126,9 @@ def _serving(context: Context, user: str) -> tuple[str, Call] | Skip:
 
 
 def _applications(program: Program) -> Iterator[tuple[PythonFacts, Call]]:
-    for path in program.containing(rb"\b(FastAPI|Starlette)\(", program.product):
+    for path in program.containing(
+        rb"\b(FastAPI|Starlette)\(", program.product, b"FastAPI", b"Starlette"
+    ):
         facts = program.facts(path)
         for call in facts.called(*APPLICATIONS) if facts is not None else ():
             if facts is not None:
@@ -149,7 +154,7 @@ def _names_of(program: Program, facts: PythonFacts, call: Call) -> set[Definitio
 
 def _mounted(program: Program) -> Iterator[Definition]:
     """Yield the variables and factories whose applications are mounted into others."""
-    for path in program.containing(rb"\b[mM]ount\(", program.product):
+    for path in program.containing(rb"\b[mM]ount\(", program.product, b"mount", b"Mount"):
         facts = program.facts(path)
         for call in facts.calls if facts is not None else ():
             if call.text.rpartition(".")[2] not in ("mount", "Mount"):
@@ -190,7 +195,7 @@ def _is_off(context: Context) -> bool:
 def _has_events(program: Program, application: str) -> bool:
     """Whether handlers of start-up or shutdown are registered, on the application or a router."""
     pattern = rb"\bon_(?:event|startup|shutdown)\b|\badd_event_handler\b"
-    for path in program.containing(pattern, program.product):
+    for path in program.containing(pattern, program.product, *EVENT_LITERALS):
         facts = program.facts(path)
         if not reaches(program, application, path) and not reaches(program, path, application):
             continue

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.annotations import oldest_python
-from mega_optimizer.codemods.blocking import WAITING, blocks, thread_hazard
+from mega_optimizer.codemods.blocking import WAITING, blocks, may_block, thread_hazard
 from mega_optimizer.codemods.bodies import bodies
 from mega_optimizer.codemods.call_graph import callee_of, calls_of, function_of, reached
 from mega_optimizer.codemods.finding import Edit, Fix, Skip
@@ -31,34 +31,56 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.source import Source
     from mega_optimizer.repository.python import Call, Function, PythonFacts, Route
 
+ROUTE = rb"@[\w.]+\.(?:get|post|put|delete|patch|api_route)\("
+# Where no routes are, only calls that wait themselves are looked at: there is much other code.
+DIRECT = (
+    rb"\b(?:requests|httpx)\.(?:get|post|put|patch|delete|head|request)\(|\burlopen\("
+    rb"|\bsubprocess\."
+)
+NEAR = 3  # imports from a handler to what it waits for
 LOOPS = frozenset({"asyncio", "anyio", "trio", "uvloop"})
 
 
 def find(context: Context) -> Iterator[Outcome]:
     """Yield a fix for each handler or coroutine that blocks, skips where it may not change."""
     program = context.program
-    for path in program.containing(rb"\basync\s+def\b", program.product, b"async"):
+    waiting = may_block(program)
+    paths = program.containing(rb"\basync\s+def\b", program.product, b"async") if waiting else ()
+    for path in paths:
+        routes_here = next(program.containing(ROUTE, (path,)), None) is not None
+        if not routes_here and next(program.containing(DIRECT, (path,)), None) is None:
+            continue
+        if not _is_near(program, path, waiting, NEAR if routes_here else 0):
+            continue
+        homes = waiting if routes_here else frozenset()
         facts = context.python(path)
         content = context.read(path)
         if isinstance(facts, Problem) or isinstance(content, Problem):
             continue
         routes = {each.handler.path: each for each in facts.routes}
-        coroutines = [each for each in facts.functions if each.is_async]
-        if not coroutines:
-            continue
-        standing = bodies(path, content)
-        for function in coroutines:
-            route = routes.get(function.path)
-            if facts.function(function.path) is None:
+        for function in facts.functions:
+            if not function.is_async or facts.function(function.path) is None:
                 continue
-            if route is not None and not _waits(standing, function) and "." not in function.path:
+            route = routes.get(function.path)
+            if route is not None and not _waits(bodies(path, content), function):
                 yield from _handler(context, facts, route)
             else:
-                yield from _coroutine(context, facts, function)
+                yield from _coroutine(context, facts, function, homes)
+
+
+def _is_near(program: Program, path: str, goals: frozenset[str], depth: int) -> bool:
+    """Whether a module is one of ``goals``, or imports one through few others."""
+    level = {path}
+    for _ in range(depth + 1):
+        if not goals.isdisjoint(level):
+            return True
+        level = {each.path for one in level for each in program.imports(one)}
+    return False
 
 
 def _waits(standing: Bodies, function: Function) -> bool:
-    return function.path in standing.waiting or function.is_generator
+    nested = "." in function.path
+    return nested or function.is_generator or function.path in standing.waiting
 
 
 # Handlers that await nothing
@@ -149,14 +171,16 @@ def _as_function(context: Context, facts: PythonFacts, route: Route) -> Edits | 
 # Coroutines that await something else, or are no handlers
 
 
-def _coroutine(context: Context, facts: PythonFacts, function: Function) -> Iterator[Outcome]:
+def _coroutine(
+    context: Context, facts: PythonFacts, function: Function, waiting: frozenset[str]
+) -> Iterator[Outcome]:
     """Yield one fix for the blocking calls in the body of a coroutine."""
     program = context.program
     here = Definition(facts.path, function.path)
     blocking = [
         call
         for call in calls_of(program, here)
-        if call.scope == function.path and _blocks(program, here, call)
+        if call.scope == function.path and _blocks(program, here, call, waiting)
     ]
     content = context.read(facts.path)
     source = read_source(facts.path, content) if blocking and isinstance(content, bytes) else None
@@ -181,10 +205,15 @@ def _coroutine(context: Context, facts: PythonFacts, function: Function) -> Iter
         yield Fix(place, f"wait for {names} in a thread", edits)
 
 
-def _blocks(program: Program, caller: Definition, call: Call) -> bool:
-    """Whether ``call`` waits itself, or runs a function of the service that does."""
+def _blocks(program: Program, caller: Definition, call: Call, waiting: frozenset[str]) -> bool:
+    """Whether ``call`` waits itself, or runs a function of a module in ``waiting`` that does."""
     if call.name in WAITING:
         return True
+    own = (call.name or "").startswith(":") or call.text.startswith("self.")
+    module = program.imported_module(caller.path, call.name) if call.name and not own else None
+    home = caller.path if own else module[1] if module is not None else None
+    if home not in waiting:
+        return False
     callee = callee_of(program, caller, call)
     function = function_of(program, callee) if callee is not None else None
     if callee is None or function is None or function.is_async or function.is_generator:

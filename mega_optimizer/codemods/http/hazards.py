@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.python import PythonFacts
 
 LOOPS = rb"\basyncio\.run\(|run_until_complete\(|new_event_loop\(|async_to_sync\b|anyio\.run\("
+LOOP_LITERALS = (b".run(", b"run_until_complete", b"new_event_loop", b"async_to_sync")
 # httpcore loses connections of cancelled requests below: https://github.com/encode/httpcore/pull/880
 POOLS = {"httpcore": ">=1.0.3", "httpx": ">=0.25", "aiohttp": ">=3.8"}
 NEEDED = {"httpx": ("httpx", "httpcore"), "aiohttp": ("aiohttp",)}
@@ -37,14 +38,15 @@ def hazard(
         if objection is not None:
             return objection
     if client.is_async:
-        for path in program.containing(LOOPS, program.product):
+        for path in program.containing(LOOPS, program.product, *LOOP_LITERALS):
+            used = path == facts.path or reaches(program, path, facts.path)
+            if not used or not reaches(program, startup.path, path):
+                continue
             own = program.facts(path)
             runs = own is not None and any(
                 call.scope and re.search(LOOPS, f"{call.text}(".encode()) for call in own.calls
             )
-            if not runs or not (path == facts.path or reaches(program, path, facts.path)):
-                continue
-            if reaches(program, startup.path, path):
+            if runs:
                 reason = f"a client belongs to one event loop, {path} runs another"
                 return Skip(place, "several-event-loops", reason)
     test = _replacing_test(program, facts, client)

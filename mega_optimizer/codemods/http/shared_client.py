@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.startup import Startup
     from mega_optimizer.repository.python import Call, PythonFacts, Value
 
+LITERALS = (b"AsyncClient", b"ClientSession", b"httpx.Client")
 PATTERN = rb"\b(?:AsyncClient|ClientSession|httpx\.Client)\s*\("
 
 
 def find(context: Context) -> Iterator[Outcome]:
     """Yield one fix for each module that makes clients in functions, skips where it may not."""
     program = context.program
-    for path in program.containing(PATTERN, program.product):
+    for path in program.containing(PATTERN, program.product, *LITERALS):
         facts = context.python(path)
         if isinstance(facts, Problem):
             yield Skip(Place(path, facts.line), facts.code, facts.message)
