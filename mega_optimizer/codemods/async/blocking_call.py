@@ -37,6 +37,7 @@ DIRECT = (
     rb"\b(?:requests|httpx)\.(?:get|post|put|patch|delete|head|request)\(|\burlopen\("
     rb"|\bsubprocess\."
 )
+NEAREST = 6  # functions of a helper that are looked at: what lies deeper may never run
 NEAR = 3  # imports from a handler to what it waits for
 LOOPS = frozenset({"asyncio", "anyio", "trio", "uvloop"})
 
@@ -220,8 +221,8 @@ def _blocks(program: Program, caller: Definition, call: Call, waiting: frozenset
         return False
     if callee.name.endswith("__init__") or function.decorators:
         return False
-    functions = _plain(program, reached(program, callee))
-    return any(blocks(program, each) is not None for each in functions)
+    nearest = _plain(program, reached(program, callee))[:NEAREST]
+    return any(blocks(program, each) is not None for each in nearest)
 
 
 def _call_objection(
