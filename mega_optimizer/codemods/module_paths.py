@@ -61,7 +61,7 @@ def reaches(program: Program, start: str, goal: str, when: When = "ever") -> boo
 
 def _own_imports(program: Program, path: str, when: When = "ever") -> Iterator[tuple[str, str]]:
     """Yield (dotted name, path) of the service's modules that the module at ``path`` imports."""
-    for each in program.imports(path):
+    for each in program.imported(path):
         if when == "ever" or each.when == "always" or (when == each.when == "maybe"):
             yield each.dotted, each.path
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.import_lines import When
-    from mega_optimizer.repository.python import PythonFacts
+    from mega_optimizer.repository.python import Call, PythonFacts
 
 REEXPORTS = 5  # how many modules a name may be handed through
 # Imports as they stand in lines; a hundred times as fast as reading the facts of a module.
@@ -50,7 +50,8 @@ class Program:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._facts: dict[str, PythonFacts | None] = {}
-        self._imports: dict[str, tuple[Imported, ...]] = {}
+        self._imported: dict[str, tuple[Imported, ...]] = {}
+        self._calls: dict[str, dict[str, list[Call]]] = {}
         self._definitions: dict[tuple[str, str], Definition | None] = {}
         self._imports: dict[str, tuple[str, ...]] = {}
         self._modules = frozenset(context.service.modules)
@@ -74,19 +75,30 @@ class Program:
         content = self._context.read(path)
         return content if isinstance(content, bytes) else None
 
-    def containing(
-        self, pattern: bytes, paths: tuple[str, ...], literal: bytes = b""
-    ) -> Iterator[str]:
+    def containing(self, pattern: bytes, paths: tuple[str, ...], *literals: bytes) -> Iterator[str]:
         """Yield those of ``paths`` whose bytes match the regular expression ``pattern``.
 
-        ``literal`` is a part of every match: the others are not even read.
+        One of ``literals``, where some are given, is a part of every match: files without any are
+        not even read.
         """
         wanted = re.compile(pattern)
-        holding = self._context.files.holding(literal) if literal else frozenset(paths)
+        holding = [self._context.files.holding(each) for each in literals if each]
         for path in paths:
-            content = self._context.read(path) if path in holding else None
+            if holding and not any(path in each for each in holding):
+                continue
+            content = self._context.read(path)
             if isinstance(content, bytes) and wanted.search(content):
                 yield path
+
+    def calls(self, path: str, root: str) -> list[Call]:
+        """Return the calls in the top-level function or class ``root`` of a module."""
+        if path not in self._calls:
+            facts = self.facts(path)
+            grouped: defaultdict[str, list[Call]] = defaultdict(list)
+            for call in facts.calls if facts is not None else ():
+                grouped[call.scope.partition(".")[0]].append(call)
+            self._calls[path] = grouped
+        return self._calls[path].get(root, [])
 
     def with_word(self, word: str) -> list[str]:
         """Return the modules of the product that hold ``word`` as a word of its own."""
@@ -150,9 +162,9 @@ class Program:
             dotted = target.removesuffix(found.name)
         return dotted, found.path
 
-    def imports(self, path: str) -> tuple[Imported, ...]:
+    def imported(self, path: str) -> tuple[Imported, ...]:
         """Return the modules of the service that the module at ``path`` imports."""
-        if path not in self._imports:
+        if path not in self._imported:
             content = self._context.read(path)
             lines = import_lines(path, content) if isinstance(content, bytes) else ()
             found: dict[Imported, None] = {}
@@ -160,8 +172,8 @@ class Program:
                 module = self.imported_module(path, line.target)
                 if module is not None and module[1] != path:
                     found[Imported(*module, line.when)] = None
-            self._imports[path] = tuple(found)
-        return self._imports[path]
+            self._imported[path] = tuple(found)
+        return self._imported[path]
 
     def definition(self, path: str, name: str | None) -> Definition | None:
         """Return where the resolved ``name`` of the module at ``path`` is defined.

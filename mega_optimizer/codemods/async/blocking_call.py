@@ -75,7 +75,7 @@ def _is_near(program: Program, path: str, goals: frozenset[str], depth: int) -> 
     for _ in range(depth + 1):
         if not goals.isdisjoint(level):
             return True
-        level = {each.path for one in level for each in program.imports(one)}
+        level = {each.path for one in level for each in program.imported(one)}
     return False
 
 
