@@ -141,6 +141,18 @@ def _published(rows: Sequence[Row]) -> Iterator[str]:
     yield "| service | compressed | on disk | of it pip's cache |"
     yield "|---|---|---|---|"
     yield from lines
+    totals = [_published_total([row for row in rows if row.tree == "sample"], u) for u in UNITS]
+    yield _line("**total of the sample**", *totals, "")
+
+
+def _published_total(rows: Sequence[Row], unit: Unit) -> str:
+    before = after = 0
+    for row in rows:
+        old, new = _base_bytes(row.base, unit), _base_bytes(row.base_after, unit)
+        if row.before and row.after and old is not None and new is not None:
+            before += old + row.before.above_base(unit) + row.caches[0]
+            after += new + row.after.above_base(unit) + row.caches[1]
+    return _change(before, after) if before else "none"
 
 
 def _on_published(row: Row, before: Size, after: Size, unit: Unit) -> str | None:
