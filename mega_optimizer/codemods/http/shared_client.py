@@ -7,6 +7,7 @@ https://docs.aiohttp.org/en/stable/client_quickstart.html#make-a-request).
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,9 @@ def _objection(
         return Skip(place, "cookie-state", "the client begins with cookies of its own")
     if call.unpacks or not _is_constant(context, facts, call):
         return Skip(place, "arguments-not-constant", "its arguments may differ from call to call")
+    varied = _varied_by_tests(context, facts, call)
+    if varied is not None:
+        return Skip(place, "tests-vary-arguments", f"{varied} changes what the client is made of")
     objection = use_objection(program, facts, call, client, standing)
     if objection is not None:
         return objection
@@ -127,6 +131,19 @@ def _is_constant(context: Context, facts: PythonFacts, call: Call) -> bool:
         and _is_global(facts, each.value)
         for each in call.arguments
     )
+
+
+def _varied_by_tests(context: Context, facts: PythonFacts, call: Call) -> str | None:
+    """Return a test module that names, in a string, a setting that the client is made of."""
+    inputs = Inputs(pure=PURE)
+    for each in call.arguments:
+        is_constant(context.program, facts, each.value, call.scope, inputs)
+    words = sorted(word for word in inputs.words if word)
+    if not words:
+        return None
+    named = "|".join(re.escape(word) for word in words)
+    pattern = rf"(?i)[\"'](?:[\w.]+\.)?(?:{named})[\"']".encode()
+    return next(context.program.containing(pattern, context.program.tests), None)
 
 
 def _is_global(facts: PythonFacts, value: Value) -> bool:
