@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Edit, Fix, Skip, apply_edits
+from mega_optimizer.codemods.program import Definition
 from mega_optimizer.codemods.serving.middleware_shape import Refusal, Shape, shape_of
 from mega_optimizer.repository.place import Place, Problem
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.finding import Edits, Outcome
+    from mega_optimizer.codemods.program import Program
     from mega_optimizer.codemods.serving.asgi_class import Source
     from mega_optimizer.repository.python import PythonFacts
 
@@ -126,6 +128,21 @@ def _objection_to_function(
     return None
 
 
+def _is_added(program: Program, middleware: Definition) -> bool:
+    """Whether an application is given the class: this one, where its name can be told."""
+    word = middleware.name.encode()
+    added = rb"(?:add_middleware|Middleware)\(\s*(?:\w+\.)*" + word + rb"\b"
+    for path in program.containing(added, program.product, word):
+        facts = program.facts(path)
+        for call in facts.calls if facts is not None else ():
+            first = call.positional[0] if call.positional else None
+            if first is None or first.text.rpartition(".")[2] != middleware.name:
+                continue
+            if first.name is None or program.definition(path, first.name) == middleware:
+                return True
+    return False
+
+
 def _objection_to_class(
     context: Context, facts: PythonFacts, owner: ast.ClassDef, function: ast.AsyncFunctionDef
 ) -> Refusal | None:
@@ -143,8 +160,7 @@ def _objection_to_class(
         return Refusal("unusual-class", "__init__ calls the base in another way", first.lineno)
     program = context.program
     word = owner.name.encode()
-    added = rb"(?:add_middleware|Middleware)\(\s*(?:\w+\.)*" + word + rb"\b"
-    if next(program.containing(added, program.product, word), None) is None:
+    if not _is_added(program, Definition(facts.path, owner.name)):
         return Refusal("not-used", "no application is given this class", owner.lineno)
     for path in program.containing(
         rb"\b" + word + rb"\b", (*program.product, *program.tests), word
