@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mega_optimizer.measure.builders.inventory import Entry
 
 
+LEFT_BY_SETUPTOOLS = (".egg-info/", "/build/lib/", "/build/bdist.")
+
+
 @dataclass(frozen=True, slots=True)
 class ExpectedFiles:
     """What may differ: digests (SHA-256) of the files of the build context, before and after.
@@ -45,8 +48,9 @@ def files_check(
 ) -> Check:
     """Compare which files there are, their content, owner and mode.
 
-    Bytecode and virtual environments are left to the comparison of packages. Of a file that the
-    build itself made, only the place, owner and mode count.
+    Bytecode and virtual environments are left to the comparison of packages, and so is what
+    setuptools leaves beside the code that it installs. Of a file that the build itself made, only
+    the place, owner and mode count.
     """
     old, new = _compared(before), _compared(after)
     wrong = list(_differences(old, new, expected))
@@ -89,4 +93,5 @@ def _compared(entries: Mapping[str, Entry]) -> dict[str, Entry]:
         and not path.endswith(".pyc")
         and not path.startswith(environments)
         and "-packages/" not in path
+        and not any(left in path for left in LEFT_BY_SETUPTOOLS)
     }

@@ -144,6 +144,7 @@ def test_other_files_fail(files: dict[str, Entry | None], name: str) -> None:
         {f"{SITE}/uvloop-0.22.dist-info/METADATA": file()},
         {"app/.venv/pyvenv.cfg": file("x"), "app/.venv/bin/python": file("y")},
         {"opt/other": file()},
+        {"app/lib/lib.egg-info/PKG-INFO": file("x"), "app/lib/build/lib/lib.py": file("y")},
     ],
 )
 def test_what_a_rebuild_may_change_passes(files: dict[str, Entry | None]) -> None:
