@@ -63,9 +63,13 @@ def test_safe_rules_run_by_default_and_others_are_held_back(
 ) -> None:
     result = document(capsys, shared)
     assert rules_of(result) == {PIP, ENGINE, UVLOOP}
-    held = {each["rule"] for each in result["findings"] if each["status"] == "above-level"}
-    assert held == {ORJSON}
-    assert rules_of(document(capsys, shared, "--level", "review")) == {PIP, ENGINE, UVLOOP, ORJSON}
+    held = {each["rule"]: each for each in result["findings"] if each["status"] == "above-level"}
+    assert ORJSON in held
+    assert "safe" not in {each["level"] for each in held.values()}
+    advice = {rule for rule, each in held.items() if each["level"] == "advice"}
+    reviewed = rules_of(document(capsys, shared, "--level", "review"))
+    assert reviewed >= {PIP, ENGINE, UVLOOP, ORJSON}
+    assert not reviewed & advice
 
 
 @pytest.mark.parametrize(
@@ -141,9 +145,13 @@ def test_the_command_line_comes_before_yaml_before_pyproject_before_defaults(
     write(root, {"pyproject.toml": "[tool.mega-optimize]\nselect = ['containers']\n"})
     assert rules_of(document(capsys, root)) == {PIP}
     write(root, {".mega-optimize.yaml": "level: review\nignore: [containers]\n"})
-    assert rules_of(document(capsys, root)) == {ENGINE, UVLOOP, ORJSON}
+    reviewed = rules_of(document(capsys, root))
+    assert reviewed >= {ENGINE, UVLOOP, ORJSON}
+    assert PIP not in reviewed
     assert rules_of(document(capsys, root, "--level", "safe")) == {ENGINE, UVLOOP}
-    assert rules_of(document(capsys, root, "--ignore", "serving")) == {PIP, ENGINE, ORJSON}
+    without = rules_of(document(capsys, root, "--ignore", "serving"))
+    assert without >= {PIP, ENGINE, ORJSON}
+    assert UVLOOP not in without
     write(root, {".mega-optimize.yaml": ""})
     assert rules_of(document(capsys, root)) == {PIP, ENGINE, UVLOOP}
 
@@ -172,7 +180,9 @@ def test_config_check_shows_where_settings_come_from(
     assert shown.startswith("from .mega-optimize.yaml:\n")
     assert "  select: serving\n" in shown
     assert "docs/" in shown
-    assert shown.endswith("rules that run:\n  serving/uvloop (safe)\n")
+    listed = shown.partition("rules that run:\n")[2].splitlines()
+    assert "  serving/uvloop (safe)" in listed
+    assert all(line.startswith("  serving/") for line in listed)
 
 
 def test_rules_are_ignored_by_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
