@@ -185,7 +185,8 @@ def test_nothing_is_left_after_an_interrupt(number: int, tmp_path: Path) -> None
     signals = tmp_path / "signals"
     signals.mkdir()
     os.mkfifo(signals / "begun")
-    begin = "RUN sleep 61234 & echo begun > /signals/begun; wait\n"
+    seconds = f"61234{int(number)}"  # those of the other signal may run at the same time
+    begin = f"RUN sleep {seconds} & echo begun > /signals/begun; wait\n"
     target = service(tmp_path / "target", begin)
     stores = stores_of_runs()
     process = optimize(target, tmp_path, {"MEGA_OPTIMIZE_BUILD_VOLUMES": f"{signals}:/signals"})
@@ -195,7 +196,7 @@ def test_nothing_is_left_after_an_interrupt(number: int, tmp_path: Path) -> None
 
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "mega-optimize: interrupted\n")
-    assert not processes("61234")
+    assert not processes(seconds)
     assert stores_of_runs() <= stores
 
 
