@@ -12,7 +12,7 @@ FOLDER = Path(__file__).resolve().parent / "rules"
 
 def pages() -> dict[Path, str]:
     """Return path → content of all generated pages."""
-    rules = load_rules()
+    rules = sorted(load_rules(), key=lambda rule: rule.id)
     written = {FOLDER / f"{rule.id}.md": rule_page(rule) for rule in rules}
     lines = [f"| [{rule.id}]({rule.id}.md) | {rule.level} | {rule.title} |" for rule in rules]
     head = "# Rules\n\n| rule | level | what it does |\n|---|---|---|\n"

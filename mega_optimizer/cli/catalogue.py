@@ -15,7 +15,7 @@ def rules(
     """List all rules with their levels."""
     from mega_optimizer.rules import load_rules
 
-    loaded = load_rules()
+    loaded = sorted(load_rules(), key=lambda rule: rule.id)
     if output_format == "json":
         import json
 
@@ -40,6 +40,9 @@ def explain(
 
     loaded = load_rules()
     rule = next((rule for rule in loaded if rule.id == name), None)
+    listed = sorted(rule.id for rule in loaded if rule.category == name)
+    if listed:
+        raise UnknownRuleError(f"{name} is a category; its rules are {', '.join(listed)}")
     if rule is None:
         raise UnknownRuleError(unknown_rule(name, loaded))
     typer.echo(rule_page(rule, examples), nl=False)

@@ -44,10 +44,15 @@ def why_not(
 
 
 def _checkout_around(path: Path) -> Path:
+    from mega_optimizer.errors import UserError
     from mega_optimizer.repository.git_index import find_checkout
 
     checkout = find_checkout(path.parent)
-    return checkout.top if checkout else path.parent
+    if checkout is None:
+        raise UserError(
+            f"{path} lies in no git checkout: say where its repository is, --repository"
+        )
+    return checkout.top
 
 
 def _answers(plan: Plan, rules: tuple[Rule, ...], path: str) -> Iterator[str]:
@@ -58,10 +63,17 @@ def _answers(plan: Plan, rules: tuple[Rule, ...], path: str) -> Iterator[str]:
         for service in plan.repository.services
         if path in (service.dockerfile, *service.manifests, *service.modules)
     ]
-    if not owners:
+    deployed = [
+        service.name
+        for service in plan.repository.services
+        if any(each.place.path == path for each in service.deployments)
+    ]
+    owners = list(dict.fromkeys([*owners, *deployed]))
+    along = [change for change in plan.changes if path in change.paths]
+    if not owners and not along:
         yield f"{path} belongs to no service, so no rule looks at it"
         return
-    yield f"{path} belongs to {', '.join(owners)}"
+    yield f"{path} belongs to {', '.join(owners or dict.fromkeys(each.service for each in along))}"
     for rule in rules:
         yield f"{rule.id} ({rule.level})"
         found = [each for each in plan.findings if each.rule == rule.id and each.place.path == path]

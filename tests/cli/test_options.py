@@ -334,3 +334,16 @@ def test_the_hook_knows_paths_below_the_current_folder(staged: Path, tmp_path: P
     write(tmp_path, {"Dockerfile": DOCKERFILE})
     for path, said in (("nothing.py", "does not exist"), ("../../Dockerfile", "does not lie in")):
         assert said in mega_optimize("hook", path, cwd=staged / "shop", status=2).stderr
+
+
+def test_why_not_asks_for_the_repository_where_git_does_not_show_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, SERVICE)
+    assert run(["why-not", str(tmp_path / "main.py"), "--offline"]) == 2
+    assert "--repository" in capsys.readouterr().err
+
+
+def test_explain_lists_the_rules_of_a_category(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "database"]) == 2
+    assert "database/engine-per-request" in capsys.readouterr().err
