@@ -2,7 +2,7 @@
 
 https://hub.docker.com/r/nvidia/cuda (base: the runtime of CUDA; runtime: with the maths libraries
 and NCCL; devel: with headers and nvcc, which depends on build-essential). PyTorch's wheels bring
-all of these libraries themselves (https://pypi.org/pypi/torch/json: nvidia-cudnn-cu12 and others).
+all of these libraries themselves (what its wheels require: nvidia-cudnn-cu12 and others).
 """
 
 from __future__ import annotations

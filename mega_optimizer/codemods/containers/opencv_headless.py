@@ -1,6 +1,6 @@
 """Install OpenCV without its windows: ``opencv-python-headless``.
 
-https://pypi.org/project/opencv-python/ ("Packages for server (headless) environments"): the same
+https://github.com/opencv/opencv-python ("Packages for server (headless) environments"): the same
 releases of the same code, built without a GUI, with the same import name.
 """
 
