@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, cast
 
 import libcst as cst
 
-from mega_optimizer.codemods.finding import Skip
+from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.imports import ensure_import
-from mega_optimizer.codemods.python import dotted_name, replace_calls
-from mega_optimizer.repository.place import Place
+from mega_optimizer.codemods.python import dotted_name, edits_between, replace_calls, skipped
+from mega_optimizer.repository.place import Place, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from mega_optimizer.codemods.context import Context
+    from mega_optimizer.codemods.finding import Outcome
     from mega_optimizer.repository.python import Call, PythonFacts, Value
 
 
@@ -31,13 +33,17 @@ class Kind:
     """What is shared. ``helpers`` are names for the cached function, the best first.
 
     ``finished`` gives the call its last touch; ``type_of`` says which class (module, name) a call
-    makes, for the annotation of the cached function, None where that is not known.
+    makes, for the annotation of the cached function, None where that is not known. ``simpler``
+    rewrites a shape of its own, and gives None for all others.
     """
 
     noun: str
     helpers: tuple[str, ...]
     type_of: Callable[[Call], tuple[str, str] | None]
     finished: Callable[[cst.Call], cst.Call] = lambda call: call
+    simpler: Callable[[cst.Module, PythonFacts, list[Call]], cst.Module | None] = (
+        lambda tree, facts, calls: None
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,30 @@ class Shared:
 
     tree: cst.Module
     first: Call
+
+
+def sharing(
+    context: Context, facts: PythonFacts, calls: list[Call], kind: Kind, message: str
+) -> Iterator[Outcome]:
+    """Yield the fix that shares what ``calls`` make, and skips where one of them cannot move."""
+    tree = context.tree(facts.path)
+    if isinstance(tree, Problem):
+        yield skipped(tree)
+        return
+    skips: list[Skip] = []
+    try:
+        first, changed = calls[0], kind.simpler(tree, facts, calls)
+        if changed is None:
+            shared, skips = share(tree, facts, calls, kind)
+            first, changed = (shared.first, shared.tree) if shared else (first, None)
+        edits = edits_between(facts.path, tree.bytes, changed) if changed else ()
+    except RecursionError:
+        reason = "is nested too deeply to be rewritten safely"
+        yield Skip(_place(facts, calls[0]), "too-deep", reason)
+        return
+    yield from skips
+    if changed is not None:
+        yield Fix(_place(facts, first), message, edits)
 
 
 def share(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_constant
 from mega_optimizer.codemods.database.hazards import disposes, forks_after_import, hazard
-from mega_optimizer.codemods.finding import Fix, Skip
+from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.codemods.object_life import made_per_request
 from mega_optimizer.codemods.program import Definition, Program
 from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request
@@ -155,21 +155,6 @@ def _disposes(facts: PythonFacts, scope: str) -> bool:
 
 def _rewrite(context: Context, facts: PythonFacts, calls: list[Call]) -> Iterator[Outcome]:
     from mega_optimizer.codemods.database.engine_kind import ENGINE
-    from mega_optimizer.codemods.python import edits_between, skipped
-    from mega_optimizer.codemods.shared_object import share
+    from mega_optimizer.codemods.shared_object import sharing
 
-    tree = context.tree(facts.path)
-    if isinstance(tree, Problem):
-        yield skipped(tree)
-        return
-    try:
-        shared, skips = share(tree, facts, calls, ENGINE)
-        edits = edits_between(facts.path, tree.bytes, shared.tree) if shared else ()
-    except RecursionError:
-        place = Place(facts.path, calls[0].line)
-        yield Skip(place, "too-deep", "is nested too deeply to be rewritten safely")
-        return
-    yield from skips
-    if shared is not None:
-        place = Place(facts.path, shared.first.line, shared.first.column)
-        yield Fix(place, "share one engine between requests", edits)
+    yield from sharing(context, facts, calls, ENGINE, "share one engine between requests")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_constant
 from mega_optimizer.codemods.database.hazards import disposes, forks_after_import, varies
-from mega_optimizer.codemods.finding import Fix, Skip
+from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.codemods.program import Definition, Program
 from mega_optimizer.codemods.request_paths import runs_before_fork, runs_per_request, users
 from mega_optimizer.repository.dependencies.allowed import holds
@@ -239,27 +239,7 @@ def _entered(context: Context, path: str) -> Iterator[ast.expr]:
 
 
 def _rewrite(context: Context, facts: PythonFacts, calls: list[Call]) -> Iterator[Outcome]:
-    from mega_optimizer.codemods.database.redis_kind import CLIENT, without_request_memo
-    from mega_optimizer.codemods.python import edits_between, skipped
-    from mega_optimizer.codemods.shared_object import share
+    from mega_optimizer.codemods.database.redis_kind import CLIENT
+    from mega_optimizer.codemods.shared_object import sharing
 
-    tree = context.tree(facts.path)
-    if isinstance(tree, Problem):
-        yield skipped(tree)
-        return
-    first = calls[0]
-    place = Place(facts.path, first.line, first.column)
-    message = "share one Redis client between requests"
-    try:
-        simpler = without_request_memo(tree, facts, calls)
-        if simpler is not None:
-            yield Fix(place, message, edits_between(facts.path, tree.bytes, simpler))
-            return
-        shared, skips = share(tree, facts, calls, CLIENT)
-        edits = edits_between(facts.path, tree.bytes, shared.tree) if shared else ()
-    except RecursionError:
-        yield Skip(place, "too-deep", "is nested too deeply to be rewritten safely")
-        return
-    yield from skips
-    if shared is not None:
-        yield Fix(Place(facts.path, shared.first.line, shared.first.column), message, edits)
+    yield from sharing(context, facts, calls, CLIENT, "share one Redis client between requests")

@@ -20,9 +20,6 @@ def _type_of(call: Call) -> tuple[str, str]:
     return "redis.asyncio" if ".asyncio." in (call.name or "") else "redis", "Redis"
 
 
-CLIENT = Kind("client", ("_redis_client", "_redis", "_shared_redis_client"), _type_of)
-
-
 def without_request_memo(
     tree: cst.Module, facts: PythonFacts, calls: list[Call]
 ) -> cst.Module | None:
@@ -109,3 +106,11 @@ def _is_docstring(statement: cst.BaseStatement) -> bool:
         and isinstance(statement.body[0].value, cst.SimpleString)
         and "request" not in statement.body[0].value.value.lower()  # true no longer
     )
+
+
+CLIENT = Kind(
+    "client",
+    ("_redis_client", "_redis", "_shared_redis_client"),
+    _type_of,
+    simpler=without_request_memo,
+)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_constant
 from mega_optimizer.codemods.database.hazards import varies
-from mega_optimizer.codemods.finding import Fix, Skip
+from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.codemods.ml.loaders import is_loader, needs_a_lock
 from mega_optimizer.codemods.program import Definition
 from mega_optimizer.codemods.request_paths import runs_per_request, users
@@ -146,22 +146,7 @@ def _may_write(program: Program, path: str) -> bool:
 
 
 def _rewrite(context: Context, facts: PythonFacts, calls: list[Call]) -> Iterator[Outcome]:
-    from mega_optimizer.codemods.python import edits_between, skipped
-    from mega_optimizer.codemods.shared_object import Kind, share
+    from mega_optimizer.codemods.shared_object import Kind, sharing
 
-    tree = context.tree(facts.path)
-    if isinstance(tree, Problem):
-        yield skipped(tree)
-        return
     kind = Kind("model", ("_model", "_load_model", "_cached_model"), lambda call: None)
-    try:
-        shared, skips = share(tree, facts, calls, kind)
-        edits = edits_between(facts.path, tree.bytes, shared.tree) if shared else ()
-    except RecursionError:
-        place = Place(facts.path, calls[0].line)
-        yield Skip(place, "too-deep", "is nested too deeply to be rewritten safely")
-        return
-    yield from skips
-    if shared is not None:
-        place = Place(facts.path, shared.first.line, shared.first.column)
-        yield Fix(place, "load the model once for the process", edits)
+    yield from sharing(context, facts, calls, kind, "load the model once for the process")
