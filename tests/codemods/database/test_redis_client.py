@@ -70,13 +70,15 @@ def test_answers_stay_and_connections_are_kept(server: Redis, tmp_path: Path, ex
 
 @pytest.mark.parametrize("example", ["dependency", "flask-g"])
 def test_threads_share_it(server: Redis, tmp_path: Path, example: str) -> None:
+    # At most three for each of 16 threads: one of a client that came first with others and is
+    # dropped, one of the shared client, one of this test's own. Unshared it would be 200.
     source = (
         PRELUDE
         + PROGRAMS[example]
         + """
 with ThreadPoolExecutor(16) as threads:
     found = list(threads.map(visit, range(200)))
-shown([len(found), max(found) - min(found) > 100, opened() - before <= 32])
+shown([len(found), max(found) - min(found) > 100, opened() - before <= 48])
 """
     )
     _, after = written(RULE, example, tmp_path)
