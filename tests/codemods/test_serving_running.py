@@ -351,10 +351,16 @@ def test_eight_processes_answer(
     folder = rewritten(tmp_path / "after", flask_files, "serving/production-server")
     with started(folder, programs, WEB_CONCURRENCY="8") as server, ThreadPoolExecutor(16) as pool:
         until(lambda: len(server.children()) == 8)
-        answered = list(pool.map(lambda _: httpx.get(f"{server.url}/pid", timeout=30), range(128)))
-        assert {each.status_code for each in answered} == {200}
-        assert {int(each.text) for each in answered} <= server.children()
-        assert len({each.text for each in answered}) > 1
+        seen: set[str] = set()
+
+        def asked() -> bool:
+            answers = pool.map(lambda _: httpx.get(f"{server.url}/pid", timeout=30), range(32))
+            seen.update(answer.raise_for_status().text for answer in answers)
+            # Which process takes a connection is the kernel's choice; one may take many.
+            return len(seen) > 1
+
+        until(asked)
+        assert {int(each) for each in seen} <= server.children()
 
 
 @pytest.mark.parametrize(
