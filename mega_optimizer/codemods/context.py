@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from mega_optimizer.repository.files import UnreadableFile
 from mega_optimizer.repository.place import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import libcst as cst
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.files import Files
     from mega_optimizer.repository.python import PythonFacts
     from mega_optimizer.repository.service import LaunchSite, Service
+
+T = TypeVar("T")
 
 
 class AsksForWheels(Protocol):
@@ -62,6 +64,12 @@ class Context:
         other = Context(self.service, self.files, parameters, self.index)
         other._memo = self._memo
         return other
+
+    def once(self, question: str, answer: Callable[[Context], T]) -> T:
+        """Return ``answer`` of this context, worked out once for the rules that ask the same."""
+        if question not in self._memo:
+            self._memo[question] = answer(self)
+        return cast("T", self._memo[question])
 
     def read(self, path: str) -> bytes | Problem:
         """Return the bytes of ``path``, or why it cannot be read."""

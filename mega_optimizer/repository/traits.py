@@ -34,6 +34,8 @@ _SAME_NAME = (
     *("torch", "transformers", "diffusers", "sklearn"),
     "nest_asyncio",
 )
+# Speaks of a GPU, and is deployed, built or installed for one: code alone may also do without.
+_ON_A_GPU = ("gpu", "on-a-gpu")
 # The traits that importing a top-level package proves.
 _IMPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -60,11 +62,11 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "django-redis": ("django", "redis"),
         "flask-redis": ("flask", "redis"),
         "django-celery-beat": ("django", "celery"),
-        "onnxruntime-gpu": ("gpu",),
-        "tensorflow-gpu": ("gpu",),
-        "faiss-gpu": ("gpu",),
-        "flash-attn": ("gpu",),
-        "xformers": ("gpu",),
+        "onnxruntime-gpu": _ON_A_GPU,
+        "tensorflow-gpu": _ON_A_GPU,
+        "faiss-gpu": _ON_A_GPU,
+        "flash-attn": _ON_A_GPU,
+        "xformers": _ON_A_GPU,
     }
 )
 _SERVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -82,7 +84,7 @@ _IMAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         r"tiangolo/uvicorn-gunicorn-fastapi": ("uvicorn", "gunicorn", "fastapi", "starlette"),
         r"tiangolo/uvicorn-gunicorn-starlette": ("uvicorn", "gunicorn", "starlette"),
         r"tiangolo/(?:uwsgi-nginx|meinheld-gunicorn)-flask": ("flask",),
-        r"(?:^|/)nvidia/|nvcr\.io/|cuda|rocm|tensorrt|[-:]gpu\b": ("gpu",),
+        r"(?:^|/)nvidia/|nvcr\.io/|cuda|rocm|tensorrt|[-:]gpu\b": _ON_A_GPU,
         r"windowsservercore|nanoserver|/windows(?:/|:|$)": ("windows",),
         r"(?:^|/)pypy\b": ("pypy",),
         r"(?:^|/)pytorch/": ("torch",),
@@ -300,7 +302,9 @@ def _deployed(tree: Tree, service: Service) -> Iterator[Trait]:
                 () if isinstance(workloads, Problem) else (each.containers for each in workloads)
             )
             gpus = [each.gpu for each in containers if each.place == deployment.place]
-        yield from (Trait("gpu", gpu) for gpu in gpus if gpu is not None)
+        for gpu in gpus:
+            if gpu is not None:
+                yield from (Trait(name, gpu) for name in _ON_A_GPU)
 
 
 def _based_on(tree: Tree, service: Service) -> Iterator[Trait]:

@@ -24,7 +24,7 @@ def traits(files: dict[str, str]) -> dict[str, str]:
         ("fastapi[standard]", {"fastapi", "starlette", "uvicorn"}),
         ("psycopg2_binary", {"postgres"}),
         ("scikit-learn", {"sklearn"}),
-        ("onnxruntime-gpu", {"gpu"}),
+        ("onnxruntime-gpu", {"gpu", "on-a-gpu"}),
         ("nest-asyncio", {"nest_asyncio"}),
         ("torchmetrics", set()),
     ],
@@ -168,7 +168,7 @@ def test_preload_is_read_from_gunicorns_variable() -> None:
     [
         ("tiangolo/uvicorn-gunicorn-starlette:python3.9", {"starlette", "uvicorn", "gunicorn"}),
         ("tiangolo/uvicorn-gunicorn:python3.9", {"uvicorn", "gunicorn"}),
-        ("nvidia/cuda:12.2.0-runtime-ubuntu22.04", {"gpu"}),
+        ("nvidia/cuda:12.2.0-runtime-ubuntu22.04", {"gpu", "on-a-gpu"}),
         ("pypy:3.10", {"pypy"}),
         ("python:3.12-windowsservercore", {"windows"}),
         ("python:3.12-slim", set()),
@@ -191,6 +191,7 @@ def test_deployments_prove_traits() -> None:
     assert traits({"compose.yaml": compose}) == {
         "postgres": "compose.yaml:2",
         "gpu": "compose.yaml:6",
+        "on-a-gpu": "compose.yaml:6",
     }
     pod = """\
         apiVersion: v1
@@ -203,7 +204,7 @@ def test_deployments_prove_traits() -> None:
                 limits:
                   nvidia.com/gpu: 1
     """
-    assert traits({"k8s/pod.yaml": pod}) == {"gpu": "k8s/pod.yaml:9"}
+    assert traits({"k8s/pod.yaml": pod}) == dict.fromkeys(("gpu", "on-a-gpu"), "k8s/pod.yaml:9")
 
 
 def test_alembics_configuration_proves_it() -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mega_optimizer.codemods.containers.gpu_evidence import gpu_evidence, gpu_packages
 from mega_optimizer.codemods.containers.installs import install_words, parse_install, tool_of
 from mega_optimizer.codemods.containers.shipped import BuiltImage, built_image
 from mega_optimizer.codemods.finding import Edit, Fix, Outcome, Skip
+from mega_optimizer.codemods.gpu_evidence import gpu_evidence, gpu_packages
 from mega_optimizer.repository.installers import pip_subcommand
 from mega_optimizer.repository.place import Place, Problem
 

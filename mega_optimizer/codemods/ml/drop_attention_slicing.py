@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Edit, Fix, Skip
+from mega_optimizer.codemods.ml.device import apple_evidence
 from mega_optimizer.codemods.ml.pipelines import condition_around, pipeline_calls
 from mega_optimizer.repository.place import Place
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.source import Source
 
 METHOD = "enable_attention_slicing"
-_APPLE = rb"[\"']mps[\"']|backends\.mps"
 _OWN_ATTENTION = "set_attn_processor"
 _ABOUT_MEMORY = re.compile(rb"slic|memory|vram|\bram\b|\bgpu\b|\bmem\b|\bGB\b", re.IGNORECASE)
 
@@ -47,7 +47,7 @@ def find(context: Context) -> Iterator[Outcome]:
 
 def _obstacle(context: Context) -> tuple[str, str] | None:
     program = context.program
-    path = next(program.containing(_APPLE, program.product, b"mps"), None)
+    path = apple_evidence(context)
     if path is not None:
         return "mps", f"{path} runs on Apple's GPUs too, where slicing helps"
     for path in context.modules(_OWN_ATTENTION.encode()):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_constant
 from mega_optimizer.codemods.database.hazards import varies
 from mega_optimizer.codemods.finding import Skip
-from mega_optimizer.codemods.ml.loaders import is_loader, needs_a_lock
+from mega_optimizer.codemods.ml.loaders import LITERALS, is_loader, needs_a_lock
 from mega_optimizer.codemods.program import Definition
 from mega_optimizer.codemods.request_paths import runs_per_request, users
 from mega_optimizer.repository.place import Place, Problem
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.program import Program
     from mega_optimizer.repository.python import Argument, Call, Function, PythonFacts
 
-LITERALS = (
-    b"joblib", b"pickle", b"dill", b"skops", b"from_pretrained", b"load_model", b"pipeline",
-    b"InferenceSession", b"SentenceTransformer", b"spacy", b"torch.jit", b"Booster", b"gensim",
-)  # fmt: skip
 _CHANGES_MODEL = re.compile(
     r"\.(?:fit|partial_fit|fit_transform|set_params|load_state_dict|add_pipe|train|update|to|half"
     r"|quantize|add_tokens|load_adapter|set_adapter|compile)$"
