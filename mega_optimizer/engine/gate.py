@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from mega_optimizer.repository.dependencies.allowed import holds
 
 if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.engine.resolve import Resolver
     from mega_optimizer.rules import Rule
@@ -47,9 +49,28 @@ def _wrong_version(
 ) -> tuple[str, str] | None:
     from packaging.specifiers import SpecifierSet
 
-    resolve = partial(resolver.resolve, python=context.python_version) if resolver else None
-    verdict = holds(context.dependencies, package, SpecifierSet(wanted), resolve)
-    if verdict.answer == "holds":
+    specifier = SpecifierSet(wanted)
+    for python in _pythons(context, specifier):
+        resolve = partial(resolver.resolve, python=python) if resolver else None
+        verdict = holds(context.dependencies, package, specifier, resolve)
+        if verdict.answer != "holds":
+            break
+    else:
         return None
     code = "version-excluded" if verdict.answer == "fails" else "version-unknown"
     return code, f"needs {package} {wanted}: {verdict.why}"
+
+
+def _pythons(context: Context, wanted: SpecifierSet) -> tuple[str | None, ...]:
+    """Return the Pythons that a resolver is asked about; None is the lowest that is allowed.
+
+    Where no image says which Python it is, an old one is given old versions: what must lie below a
+    bound has to do so on a newer Python too.
+    """
+    from mega_optimizer.engine.resolve import newest_python
+
+    if context.python_version is not None:
+        return (context.python_version,)
+    if not any(clause.operator in ("<", "<=", "==", "~=") for clause in wanted):
+        return (None,)
+    return None, newest_python(context.dependencies.requires_python)

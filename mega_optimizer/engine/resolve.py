@@ -303,6 +303,16 @@ def lowest_python(allowed: SpecifierSet | None) -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
+def newest_python(allowed: SpecifierSet | None) -> str:
+    """Return the newest version of Python in ``allowed`` up to that of this interpreter."""
+    own = sys.version_info.minor
+    for minor in range(own, 7, -1):
+        version = f"3.{minor}"
+        if allowed is None or allowed.contains(f"{version}.99") or allowed.contains(version):
+            return version
+    return lowest_python(allowed)
+
+
 def worded(entry: Dependency) -> str:
     """Return a dependency as a PEP 508 requirement."""
     extras = f"[{','.join(sorted(entry.extras))}]" if entry.extras else ""

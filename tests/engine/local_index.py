@@ -20,7 +20,12 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 def add_wheel(
-    index: Path, name: str, version: str, requires: Sequence[str] = (), module: str = ""
+    index: Path,
+    name: str,
+    version: str,
+    requires: Sequence[str] = (),
+    module: str = "",
+    python: str = "",
 ) -> Path:
     """Write a wheel with one ``module`` into the simple index and return its path."""
     folder = index / name
@@ -28,6 +33,7 @@ def add_wheel(
     info = f"{name}-{version}.dist-info"
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     lines += [f"Requires-Dist: {requirement}" for requirement in requires]
+    lines += [f"Requires-Python: {python}"] if python else []
     path = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr(f"{info}/METADATA", "\n".join(lines) + "\n")
