@@ -7,6 +7,7 @@ they make a client for themselves as before.
 from __future__ import annotations
 
 import keyword
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import libcst as cst
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.draft import Draft
     from mega_optimizer.codemods.http.clients import Client
+    from mega_optimizer.codemods.http.per_request import Moved
     from mega_optimizer.codemods.startup import Startup
     from mega_optimizer.repository.python import Call, PythonFacts
 
@@ -50,15 +52,17 @@ def share_client(
     startup: Startup,
     facts: PythonFacts,
     client: Client,
-    calls: tuple[Call, ...],
+    uses: dict[Call, Moved],
     unlimited: bool,
 ) -> Resource | Skip:
-    """Make ``calls`` (alike) use one client; return what opens and closes it.
+    """Make the calls (alike) use one client; return what opens and closes it.
 
+    ``uses``: which of a call's arguments go to its requests instead.
     ``unlimited``: it may have any number of connections, as its predecessors had together.
 
     Skip codes: ``several-clients``, ``name-taken``, ``not-found-again``, those of imports.
     """
+    calls = tuple(uses)
     path, place = facts.path, Place(facts.path, calls[0].line, calls[0].column)
     noun = "http_client" if path == startup.path else _noun(path)
     if f"open_{noun}" in facts.bound_names:
@@ -76,6 +80,9 @@ def share_client(
         return cst.Call(cst.Name(noun))
 
     replaced: dict[Call, Callable[[cst.Call], cst.BaseExpression]] = dict.fromkeys(calls, use)
+    for moved in uses.values():
+        for request in moved.requests:
+            replaced[request] = partial(_with_arguments, moved, request.column)
     changed = replace_calls(tree, replaced)
     if changed is None:
         return Skip(place, "not-found-again", "a call could not be found again in the tree")
@@ -84,7 +91,7 @@ def share_client(
     if isinstance(names, Skip):
         return names
     column = len("    return ") + 1
-    made = found[0]
+    made = _without(found[0], frozenset().union(*(moved.keywords for moved in uses.values())))
     bounds = LIMITS[client.package]
     if unlimited and not any(calls[0].argument(each) for each in (*TRANSPORTS, bounds[0])):
         value = cst.parse_expression(bounds[1].format(names["module"]))
@@ -97,6 +104,24 @@ def share_client(
         return Skip(place, "shape-not-known", f"{above} is not defined at the top level")
     draft.put(path, changed)
     return Resource(path, f"open_{noun}")
+
+
+def _with_arguments(moved: Moved, column: int, request: cst.Call) -> cst.Call:
+    for keyword_name, source in moved.arguments:
+        request = with_keyword(request, keyword_name, cst.parse_expression(source), column)
+    return request
+
+
+def _without(call: cst.Call, keywords: frozenset[str]) -> cst.Call:
+    kept = [arg for arg in call.args if not (arg.keyword and arg.keyword.value in keywords)]
+    if not kept:
+        return call.with_changes(args=(), whitespace_before_args=cst.SimpleWhitespace(""))
+    if kept[-1] is not call.args[-1]:
+        last = call.args[-1]
+        kept[-1] = kept[-1].with_changes(
+            comma=last.comma, whitespace_after_arg=last.whitespace_after_arg
+        )
+    return call.with_changes(args=kept)
 
 
 def _noun(path: str) -> str:

@@ -72,7 +72,22 @@ def waits_long(program: Program, facts: PythonFacts, call: Call, bound: str | No
     """Whether requests of the client may wait so long that a hundred of them could add up."""
     requests = _requests(facts, call.scope, bound) if bound else ()
     given = [each.argument("timeout") for each in (call, *requests)]
-    return any(each is not None and _is_long(program, facts, each) for each in given)
+    return any(
+        each is not None
+        and (_is_long(program, facts, each) or (each is given[0] and _is_open(facts, call, each)))
+        for each in given
+    )
+
+
+def _is_open(facts: PythonFacts, call: Call, timeout: Value) -> bool:
+    """Whether nothing says how long ``timeout``, which goes with the requests, will be."""
+    if timeout.kind != "name":
+        return False
+    root = timeout.text.partition(".")[0]
+    local = facts.assigned(root, call.scope)
+    if local is not None:
+        return _is_open(facts, call, local)
+    return root in ("self", "cls") or facts.resolve(root) is None
 
 
 def _is_long(program: Program, facts: PythonFacts, timeout: Value) -> bool:

@@ -8,6 +8,7 @@ https://docs.aiohttp.org/en/stable/client_quickstart.html#make-a-request).
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.http.client_use import use_objection, waits_long
 from mega_optimizer.codemods.http.clients import PURE, client_of
 from mega_optimizer.codemods.http.hazards import hazard
+from mega_optimizer.codemods.http.per_request import NOTHING, per_request
 from mega_optimizer.codemods.program import Definition
 from mega_optimizer.codemods.request_paths import runs_per_request
 from mega_optimizer.codemods.startup import startup_of
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.finding import Edits, Outcome
     from mega_optimizer.codemods.http.clients import Client
+    from mega_optimizer.codemods.http.per_request import Moved
     from mega_optimizer.codemods.startup import Startup
-    from mega_optimizer.repository.python import Call, PythonFacts, Value
+    from mega_optimizer.repository.python import Argument, Call, PythonFacts, Value
 
 LITERALS = (b"AsyncClient", b"ClientSession", b"httpx.Client")
 PATTERN = rb"\b(?:AsyncClient|ClientSession|httpx\.Client)\s*\("
@@ -57,12 +60,17 @@ def _of_module(
         return
     standing = bodies(facts.path, content)
     groups: dict[tuple[Client, Value], list[Call]] = {}
+    moved: dict[Call, Moved] = {}
     for call, client in made:
-        objection = _objection(context, facts, call, client, standing)
-        if objection is not None:
-            yield objection
-        else:
-            groups.setdefault((client, call.value), []).append(call)
+        goes = _goes_with_requests(context, facts, content, call, client)
+        objection = _objection(context, facts, call, client, standing, goes)
+        if objection is not None or goes is None:
+            if objection is not None:
+                yield objection
+            continue
+        moved[call] = goes
+        stays = replace(call.value, arguments=_staying(call, goes))
+        groups.setdefault((client, stays), []).append(call)
     if not groups:
         return
     (client, _), calls = max(groups.items(), key=lambda group: len(group[1]))
@@ -85,7 +93,8 @@ def _of_module(
     unlimited = any(
         waits_long(program, facts, call, standing.entered[position(call)].bound) for call in calls
     )
-    edits = partial(_edits, context, startup, facts, client, tuple(calls), unlimited)
+    uses = {call: moved[call] for call in calls}
+    edits = partial(_edits, context, startup, facts, client, uses, unlimited)
     yield Fix(place, f"share one {client.package} client between requests", edits)
     for others in groups.values():
         if others is not calls:
@@ -93,8 +102,27 @@ def _of_module(
             yield Skip(Place(facts.path, others[0].line), "several-clients", reason)
 
 
+def _goes_with_requests(
+    context: Context, facts: PythonFacts, content: bytes, call: Call, client: Client
+) -> Moved | None:
+    """Return what of ``call`` has to go to the requests, None where something may stay nowhere."""
+    if call.unpacks:
+        return None
+    varying = [each for each in call.arguments if not _is_constant(context, facts, call, each)]
+    return per_request(facts, content, call, client, varying) if varying else NOTHING
+
+
+def _staying(call: Call, moved: Moved) -> tuple[Argument, ...]:
+    return tuple(each for each in call.arguments if each.keyword not in moved.keywords)
+
+
 def _objection(
-    context: Context, facts: PythonFacts, call: Call, client: Client, standing: Bodies
+    context: Context,
+    facts: PythonFacts,
+    call: Call,
+    client: Client,
+    standing: Bodies,
+    moved: Moved | None,
 ) -> Skip | None:
     place = Place(facts.path, call.line, call.column)
     program = context.program
@@ -108,9 +136,9 @@ def _objection(
         return Skip(place, "not-entered", "no with statement bounds the life of this client")
     if "cookies" in _keywords(call) or "cookie_jar" in _keywords(call):
         return Skip(place, "cookie-state", "the client begins with cookies of its own")
-    if call.unpacks or not _is_constant(context, facts, call):
+    if moved is None:
         return Skip(place, "arguments-not-constant", "its arguments may differ from call to call")
-    varied = _varied_by_tests(context, facts, call)
+    varied = _varied_by_tests(context, facts, call, moved)
     if varied is not None:
         return Skip(place, "tests-vary-arguments", f"{varied} changes what the client is made of")
     objection = use_objection(program, facts, call, client, standing)
@@ -123,20 +151,17 @@ def _keywords(call: Call) -> set[str | None]:
     return {each.keyword for each in call.arguments}
 
 
-def _is_constant(context: Context, facts: PythonFacts, call: Call) -> bool:
-    """Whether all arguments mean the same at the top level of the module, at any time."""
-    inputs = Inputs(pure=PURE)
-    return all(
-        is_constant(context.program, facts, each.value, call.scope, inputs)
-        and _is_global(facts, each.value)
-        for each in call.arguments
-    )
+def _is_constant(context: Context, facts: PythonFacts, call: Call, given: Argument) -> bool:
+    """Whether an argument means the same at the top level of the module, at any time."""
+    return is_constant(
+        context.program, facts, given.value, call.scope, Inputs(pure=PURE)
+    ) and _is_global(facts, given.value)
 
 
-def _varied_by_tests(context: Context, facts: PythonFacts, call: Call) -> str | None:
+def _varied_by_tests(context: Context, facts: PythonFacts, call: Call, moved: Moved) -> str | None:
     """Return a test module that names, in a string, a setting that the client is made of."""
     inputs = Inputs(pure=PURE)
-    for each in call.arguments:
+    for each in _staying(call, moved):
         is_constant(context.program, facts, each.value, call.scope, inputs)
     words = sorted(word for word in inputs.words if word)
     if not words:
@@ -159,7 +184,7 @@ def _edits(
     startup: Startup,
     facts: PythonFacts,
     client: Client,
-    calls: tuple[Call, ...],
+    calls: dict[Call, Moved],
     unlimited: bool,
 ) -> Edits | Skip:
     from mega_optimizer.codemods.draft import Draft
@@ -174,5 +199,5 @@ def _edits(
         objection = open_around_serving(context, draft, startup, resource)
         return draft.edits() if objection is None else objection
     except RecursionError:
-        place = Place(facts.path, calls[0].line)
+        place = Place(facts.path, min(call.line for call in calls))
         return Skip(place, "too-deep", "is nested too deeply to be rewritten safely")

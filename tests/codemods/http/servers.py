@@ -60,11 +60,12 @@ def rewritten(folder: Path, files: Mapping[str, str], rule: str) -> Path:
 
 @dataclass(slots=True)
 class Upstream:
-    """What a server has seen: connections opened and closed, cookies sent to it, requests."""
+    """What a server has seen: connections opened and closed, cookies, users, requests."""
 
     port: int = 0
     opened: int = 0
     cookies: list[str | None] = field(default_factory=list)
+    users: list[str | None] = field(default_factory=list)
     closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     release: threading.Event = field(default_factory=threading.Event)
@@ -91,6 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         seen = self.server.seen
         seen.cookies.append(self.headers.get("Cookie"))
+        seen.users.append(self.headers.get("X-User"))
         seen.arrived.release()
         if self.path == "/slow":
             seen.release.wait(WAIT)

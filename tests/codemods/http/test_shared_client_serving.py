@@ -72,21 +72,60 @@ async def fetch(path: str):
             raise OSError from error
 """
 
+# Clients that a caller's arguments go into: they are shared all the same.
+OF_A_USER = """\
+
+from fastapi import Request
+
+
+@app.get("/user")
+async def user(request: Request):
+    return await fetch("/user", {"X-User": request.headers["X-User"]})
+"""
+
+
+def of_a_user(upstream: str) -> str:
+    """Return ``upstream`` with a client that is given the headers of its caller."""
+    return upstream.replace(
+        "fetch(path: str)", "fetch(path: str, headers: dict | None = None)"
+    ).replace("timeout=", "headers=headers, timeout=")
+
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return installed(tmp_path_factory.mktemp("venv"), *REQUIREMENTS)
 
 
-@pytest.fixture(scope="module", params=[HTTPX, AIOHTTP], ids=["httpx", "aiohttp"])
-def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(folder: Path, main: str, upstream: str) -> Path:
+    """Write a service as the rule leaves it."""
     files = {
         "requirements.txt": "\n".join(REQUIREMENTS) + "\n",
         "app/__init__.py": "",
-        "app/main.py": MAIN,
-        "app/upstream.py": request.param,
+        "app/main.py": main,
+        "app/upstream.py": upstream,
     }
-    return rewritten(tmp_path_factory.mktemp("service"), files, "http/shared-client")
+    return rewritten(folder, files, "http/shared-client")
+
+
+@pytest.fixture(scope="module", params=[HTTPX, AIOHTTP], ids=["httpx", "aiohttp"])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("service"), MAIN, request.param)
+
+
+@pytest.mark.parametrize("upstream_module", [HTTPX, AIOHTTP], ids=["httpx", "aiohttp"])
+def test_headers_of_a_user_go_with_no_other_request(
+    python: Path, tmp_path: Path, upstream_module: str
+) -> None:
+    folder = written(tmp_path / "service", MAIN + OF_A_USER, of_a_user(upstream_module))
+    with (
+        serving(Upstream()) as upstream,
+        uvicorn(python, folder, {"UPSTREAM": upstream.url}) as running,
+    ):
+        for name in ("ann", "bob"):
+            assert running.client.get("/user", headers={"X-User": name}).json() == {}
+        assert running.client.get("/get/fast").json() == {}
+        assert upstream.users == ["ann", "bob", None]
+        assert upstream.opened == 1
 
 
 def test_requests_share_one_connection_which_the_shutdown_closes(
