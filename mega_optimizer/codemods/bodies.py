@@ -52,7 +52,7 @@ def position(call: Call) -> Position:
     return call.line, call.column
 
 
-@by_content(size=64)
+@by_content(size=1024)
 def bodies(path: str, content: bytes) -> Bodies:
     """Read the bodies in a file whose facts are known (``ast`` accepts it)."""
     found = Bodies()

@@ -54,6 +54,7 @@ class Program:
         self._calls: dict[str, dict[str, list[Call]]] = {}
         self._definitions: dict[tuple[str, str], Definition | None] = {}
         self._imports: dict[str, tuple[str, ...]] = {}
+        self._holders: dict[tuple[bytes, ...], frozenset[str]] = {}
         self._modules = frozenset(context.service.modules)
         self.product = tuple(p for p in context.service.modules if not is_test(p))
         self.tests = tuple(p for p in context.service.modules if is_test(p))
@@ -66,12 +67,7 @@ class Program:
         return self._facts[path]
 
     def read(self, path: str) -> bytes | None:
-        """Return the bytes of a module, None where they cannot be read."""
-        content = self._context.read(path)
-        return content if isinstance(content, bytes) else None
-
-    def content(self, path: str) -> bytes | None:
-        """Return the bytes of a file of the snapshot, None where it cannot be read."""
+        """Return the bytes of a file of the snapshot, None where they cannot be read."""
         content = self._context.read(path)
         return content if isinstance(content, bytes) else None
 
@@ -81,14 +77,18 @@ class Program:
         One of ``literals``, where some are given, is a part of every match: files without any are
         not even read.
         """
-        wanted = re.compile(pattern)
-        holding = [self._context.files.holding(each) for each in literals if each]
+        matches = self._context.files.matching(pattern)
+        holding = self._holding(tuple(each for each in literals if each))
         for path in paths:
-            if holding and not any(path in each for each in holding):
-                continue
-            content = self._context.read(path)
-            if isinstance(content, bytes) and wanted.search(content):
+            if (holding is None or path in holding) and matches(path):
                 yield path
+
+    def _holding(self, literals: tuple[bytes, ...]) -> frozenset[str] | None:
+        """Return the modules that hold one of ``literals``; None where none are given."""
+        if literals and literals not in self._holders:
+            found = map(self._context.files.holding, literals)
+            self._holders[literals] = frozenset().union(*found)
+        return self._holders.get(literals)
 
     def calls(self, path: str, root: str) -> list[Call]:
         """Return the calls in the top-level function or class ``root`` of a module."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from mega_optimizer.repository.words import WordIndex
+    from mega_optimizer.repository.words import Searches, WordIndex
 
 
 class UnreadableFile(Exception):
@@ -43,6 +43,12 @@ class Files(Protocol):
     def with_word(self, word: bytes) -> frozenset[str]:
         """Return the paths of the Python files that hold ``word`` as a word of its own."""
 
+    def matching(self, pattern: bytes) -> Callable[[str], bool]:
+        """Return what says whether the file at a path matches a regular expression.
+
+        Each file is searched once for each pattern; one that cannot be read never matches.
+        """
+
 
 class MemoryFiles:
     """Files held in memory: what examples and tests are made of.
@@ -77,6 +83,16 @@ class MemoryFiles:
     def with_word(self, word: bytes) -> frozenset[str]:
         """Return the paths of the Python files that hold ``word`` as a word of its own."""
         return self._words.with_word(word)
+
+    def matching(self, pattern: bytes) -> Callable[[str], bool]:
+        """Return what says whether the file at a path matches a regular expression."""
+        return self._searches.matching(pattern)
+
+    @cached_property
+    def _searches(self) -> Searches:
+        from mega_optimizer.repository.words import Searches
+
+        return Searches(self)
 
     @cached_property
     def _words(self) -> WordIndex:

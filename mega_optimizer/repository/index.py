@@ -16,10 +16,10 @@ from mega_optimizer.repository.git_index import (
 )
 from mega_optimizer.repository.guard import Guard
 from mega_optimizer.repository.place import Problem
-from mega_optimizer.repository.words import WordIndex
+from mega_optimizer.repository.words import Searches, WordIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pathspec import GitIgnoreSpec
 
@@ -78,6 +78,7 @@ class DiskFiles:
         self.problems = tuple(problems)
         self.refused: dict[str, Problem] = {}
         self._known = frozenset(paths)
+        self._searches = Searches(self)
 
     def __contains__(self, path: object) -> bool:
         return path in self._known
@@ -98,6 +99,10 @@ class DiskFiles:
     def with_word(self, word: bytes) -> frozenset[str]:
         """Return the paths of the Python files that hold ``word`` as a word of its own."""
         return self._words.with_word(word)
+
+    def matching(self, pattern: bytes) -> Callable[[str], bool]:
+        """Return what says whether the file at a path matches a regular expression."""
+        return self._searches.matching(pattern)
 
     @cached_property
     def _words(self) -> WordIndex:

@@ -16,6 +16,7 @@ from mega_optimizer.repository.dependencies.model import Manifest
 from mega_optimizer.repository.dependencies.read import read_manifest
 from mega_optimizer.repository.dockerfile import parse_dockerfile, root_image, shipping_stage
 from mega_optimizer.repository.kubernetes import kubernetes_workloads
+from mega_optimizer.repository.memo import by_content
 from mega_optimizer.repository.place import Place, Problem
 from mega_optimizer.repository.service import Trait
 from mega_optimizer.repository.tree import is_product
@@ -194,10 +195,17 @@ def _installs_group(dockerfile: bytes, group: str) -> bool:
     return re.search(option + rb"|\[(?:[\w-]+, *)*%s *[,\]]" % name, dockerfile) is not None
 
 
-def _module_traits(tree: Tree, path: str) -> Iterator[Trait]:
+def _module_traits(tree: Tree, path: str) -> tuple[Trait, ...]:
     content = tree.content(path)
-    if content is None:
-        return
+    return () if content is None else _traits_in(path, content)
+
+
+@by_content(size=16384)
+def _traits_in(path: str, content: bytes) -> tuple[Trait, ...]:
+    return tuple(_proven_by(path, content))
+
+
+def _proven_by(path: str, content: bytes) -> Iterator[Trait]:
     imported: set[bytes] = set()
     for match in _imports.finditer(content):
         if match[1] in imported or not _is_import(content, match.start(), match[1].decode()):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mega_optimizer.repository.files import UnreadableFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from mega_optimizer.repository.files import Files
 
@@ -60,6 +60,29 @@ class WordIndex:
             start = self._vocabulary.rfind(b"\n", 0, at) + 1
             end = self._vocabulary.find(b"\n", at)
             yield self._vocabulary[start:end]
+
+
+class Searches:
+    """Searches of the files of one snapshot; none is searched twice for one pattern."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._known: dict[bytes, dict[str, bool]] = {}
+
+    def matching(self, pattern: bytes) -> Callable[[str], bool]:
+        """Return what says whether the file at a path matches a regular expression."""
+        search = re.compile(pattern).search
+        known = self._known.setdefault(pattern, {})
+
+        def matches(path: str) -> bool:
+            if path not in known:
+                try:
+                    known[path] = search(self._files.read(path)) is not None
+                except UnreadableFile:
+                    known[path] = False
+            return known[path]
+
+        return matches
 
 
 def words_of(content: bytes) -> set[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+import re
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +15,8 @@ from mega_optimizer.repository.place import Place, Problem
 from mega_optimizer.repository.words import words_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from mega_optimizer.repository.files import Files
 
 
@@ -52,6 +54,12 @@ class _WithFile:
         """Return the Python files that hold ``word`` as a word of its own."""
         found = self._files.with_word(word) - {self._path}
         return found | {self._path} if word in words_of(self._content) else found
+
+    def matching(self, pattern: bytes) -> Callable[[str], bool]:
+        """Return what says whether the file at a path matches a regular expression."""
+        others = self._files.matching(pattern)
+        own = re.search(pattern, self._content) is not None
+        return lambda path: own if path == self._path else others(path)
 
 
 def context_with(context: Context, path: str, content: bytes) -> Context:

@@ -195,7 +195,7 @@ def _callers(
 
 
 def _source(program: Program, path: str) -> Source | None:
-    content = program.content(path)
+    content = program.read(path)
     return Source(content) if program.facts(path) is not None and content is not None else None
 
 

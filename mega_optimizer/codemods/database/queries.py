@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mega_optimizer.repository.memo import by_content
 from mega_optimizer.repository.place import Place
 from mega_optimizer.repository.python import is_migration
 
@@ -49,13 +50,18 @@ def queries(program: Program, models: frozenset[str]) -> Iterator[Query]:
     names = b"|".join(sorted(each.encode() for each in models))
     named = re.compile(rb"(?<![.\w])(?:%s)\.\w|\.filter_by\(" % names)
     for path in program.containing(PATTERN, program.product):
-        content = program.content(path)
+        content = program.read(path)
         if content is None or is_migration(path) or BY_HAND.search(path):
             continue
         if not named.search(content) or program.facts(path) is None:
             continue
-        for function in _functions(ast.parse(content)):
-            yield from _of_function(path, function, models)
+        yield from _queries_in(path, content, models)
+
+
+@by_content(size=512)
+def _queries_in(path: str, content: bytes, models: frozenset[str]) -> tuple[Query, ...]:
+    functions = _functions(ast.parse(content))
+    return tuple(query for each in functions for query in _of_function(path, each, models))
 
 
 def _functions(tree: ast.Module) -> Iterator[ast.AST]:

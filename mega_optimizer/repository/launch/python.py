@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from mega_optimizer.repository.memo import by_content
 from mega_optimizer.repository.place import Place
 from mega_optimizer.repository.service import LaunchSite, Word
 
@@ -21,6 +22,7 @@ _RUNNERS = {
 }
 
 
+@by_content(size=1024)
 def python_launch(path: str, content: bytes) -> tuple[LaunchSite, ...]:
     """Return the calls that start a server; none in a file that Python cannot parse.
 

@@ -23,7 +23,7 @@ FORM_FEED_BEFORE_CODE = re.compile(rb"(?m)^(?:[ \t]+\x0c|\x0c[ \t]+[^\s#])")
 BARE_CARRIAGE_RETURN = re.compile(rb"\r(?!\n)")
 
 
-@by_content(size=1024)
+@by_content(size=8192)
 def python_facts(path: str, content: bytes) -> PythonFacts | Problem:
     """Return the facts about a Python file, or the Problem that keeps it from being understood.
 
