@@ -76,6 +76,14 @@ class Result:
     timings: dict[str, float] = field(default_factory=dict)
 
 
+def check_services(settings: Settings, repository: Repository) -> None:
+    """Raise :class:`UserError` where ``settings`` name a service that the repository has not."""
+    unknown = sorted(set(settings.services) - {service.name for service in repository.services})
+    if unknown:
+        known = ", ".join(service.name for service in repository.services) or "none"
+        raise UserError(f"no service is called {', '.join(unknown)} (there are: {known})")
+
+
 def run(request: Request) -> Result:
     """Do what ``request`` asks; raise :class:`UserError` where the target cannot be read."""
     timings: dict[str, float] = {}
@@ -89,10 +97,7 @@ def run(request: Request) -> Result:
             f"{request.root} is not a git checkout, so nothing could bring it back: "
             "use --diff or --check, or --allow-dirty to write all the same"
         )
-    unknown = sorted(set(settings.services) - {service.name for service in repository.services})
-    if unknown:
-        known = ", ".join(service.name for service in repository.services) or "none"
-        raise UserError(f"no service is called {', '.join(unknown)} (there are: {known})")
+    check_services(settings, repository)
     with _timed(timings, "plan_s"):
         request.progress("planning")
         options = _options(request, files, state)

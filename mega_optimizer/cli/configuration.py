@@ -23,10 +23,18 @@ def check(
     from dataclasses import fields
 
     from mega_optimizer.config import read_settings
-    from mega_optimizer.pipeline import selected_rules, target_folder
+    from mega_optimizer.pipeline import (
+        check_services,
+        read_target,
+        selected_rules,
+        target_folder,
+    )
 
-    settings = read_settings(target_folder(repository))
+    root = target_folder(repository)
+    settings = read_settings(root)
     selected = selected_rules(settings)
+    if settings.services:
+        check_services(settings, read_target(root)[1])
     typer.echo(f"from {settings.source}:")
     for each in fields(settings):
         if each.name != "source":

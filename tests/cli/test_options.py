@@ -171,6 +171,14 @@ def test_every_spelling_of_the_table_is_read(
     assert rules_of(document(capsys, tmp_path)) == {PIP}
 
 
+def test_config_check_names_a_service_that_is_not_there(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".mega-optimize.yaml").write_text("services: [api]\n")
+    assert run(["config", "check", str(tmp_path)]) == 2
+    assert "no service is called api" in capfd.readouterr().err
+
+
 def test_config_check_shows_where_settings_come_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
