@@ -4,7 +4,7 @@ Tried with both libraries before and after the change:
 
 transformers took ``dtype`` with 4.56 and has only warned of ``torch_dtype`` since; before, it is a
 TypeError. diffusers took it with 0.40 and deprecates ``torch_dtype``; before, its models raise
-TypeError and **its pipelines warn and load float32** (``DiffusionPipeline.from_pretrained`` of 0.39).
+TypeError and **its pipelines warn and load float32** (``pipeline_utils.py`` of 0.39).
 """
 
 from __future__ import annotations
