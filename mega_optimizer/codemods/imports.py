@@ -187,18 +187,23 @@ def _merged(tree: cst.Module, lines: list[Line], module: str, name: str) -> cst.
         return None
     line = candidates[0]
     node = cast("cst.ImportFrom", line.node)
+    changed = with_name(node, name)
+    statement = line.statement.with_changes(body=[changed])
+    text = tree.code_for_node(statement.with_changes(leading_lines=[]))
+    if "\n" not in text.rstrip("\n") and len(text.rstrip("\n")) > LINE_LENGTH:
+        return None
+    return _with_statement(tree, line.position, statement)
+
+
+def with_name(node: cst.ImportFrom, name: str) -> cst.ImportFrom:
+    """Return an import of names with one more, where its order wants it."""
     aliases = list(cast("Sequence[cst.ImportAlias]", node.names))
     names = _names(node)
     position = len(aliases)
     key = next((k for k in (_isort_key, _plain_key) if names == sorted(names, key=k)), None)
     if key is not None:
         position = next((i for i, each in enumerate(names) if key(each) > key(name)), position)
-    changed = node.with_changes(names=_with_alias(aliases, position, name))
-    statement = line.statement.with_changes(body=[changed])
-    text = tree.code_for_node(statement.with_changes(leading_lines=[]))
-    if "\n" not in text.rstrip("\n") and len(text.rstrip("\n")) > LINE_LENGTH:
-        return None
-    return _with_statement(tree, line.position, statement)
+    return node.with_changes(names=_with_alias(aliases, position, name))
 
 
 def _isort_key(name: str) -> tuple[int, str]:

@@ -216,16 +216,40 @@ def with_keyword(
     A call on one line, beginning at ``column``, that would pass 88 characters (Black's and ruff's
     limit) is broken into one argument per line, as both would do it.
     """
-    added = _with_last(call, keyword, value)
-    code = cst.Module([]).code_for_node(added)
+    return fitted(_with_last(call, keyword, value), column)
+
+
+def fitted(call: cst.Call, column: int) -> cst.Call:
+    """Return ``call``, one argument a line where one line is too short for it."""
+    code = cst.Module([]).code_for_node(call)
     if "\n" in code or column - 1 + len(code) <= LINE_LENGTH:
-        return added
-    return _one_per_line(added)
+        return call
+    return one_per_line(call)
 
 
-def _one_per_line(call: cst.Call) -> cst.Call:
-    inner = cst.ParenthesizedWhitespace(indent=True, last_line=cst.SimpleWhitespace(" " * 4))
-    closing = cst.ParenthesizedWhitespace(indent=True)
+def with_argument_replaced(
+    call: cst.Call, keyword: str, other: str, value: cst.BaseExpression
+) -> cst.Call:
+    """Return ``call`` with ``other=value`` in the place of the argument ``keyword=``."""
+    args = [
+        each.with_changes(keyword=cst.Name(other), value=value)
+        if each.keyword and each.keyword.value == keyword
+        else each
+        for each in call.args
+    ]
+    return call.with_changes(args=args)
+
+
+def one_per_line(call: cst.Call, depth: int = 0) -> cst.Call:
+    """Return ``call`` with each argument on a line of its own.
+
+    ``depth`` counts the calls around it that are laid out in the same manner.
+    """
+
+    def indented(by: int) -> cst.ParenthesizedWhitespace:
+        return cst.ParenthesizedWhitespace(indent=True, last_line=cst.SimpleWhitespace(" " * by))
+
+    inner, closing = indented(4 * depth + 4), indented(4 * depth)
     args = [
         arg.with_changes(
             comma=cst.Comma(whitespace_after=closing if arg is call.args[-1] else inner),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.source import Source
+    from mega_optimizer.repository.python import Call
 
 OLD, NEW = "torch_dtype", "dtype"
 TOOK_DTYPE = {"transformers": "4.56", "diffusers": "0.40"}
@@ -40,6 +41,7 @@ class Load:
     path: str
     source: Source
     call: ast.Call
+    fact: Call
     library: str
     owner: str
 
@@ -82,7 +84,7 @@ def weight_loads(context: Context, *literals: bytes) -> Iterator[Load | Skip]:
             continue
         node = source.call(call)
         if node is not None:
-            yield Load(facts.path, source, node, library, owner)
+            yield Load(facts.path, source, node, call, library, owner)
 
 
 def _owner(name: str) -> str:
