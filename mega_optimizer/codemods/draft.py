@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Skip
-from mega_optimizer.codemods.imports import ensure_import
+from mega_optimizer.codemods.imports import ensure_import, ensure_module
 from mega_optimizer.codemods.python import edits_between, skipped
 from mega_optimizer.repository.place import Place, Problem
 from mega_optimizer.repository.python import python_facts
@@ -69,6 +69,21 @@ class Draft:
             line_of(facts, above),
             own=lambda dotted: own(dotted, path) is not None,
         )
+        if isinstance(added, Skip):
+            return added
+        self.put(path, added[0])
+        return added[1]
+
+    def add_module(self, path: str, module: str, above: str) -> str | Skip:
+        """Make ``import module`` (no dots) hold above the definition of ``above``.
+
+        Returns the local name.
+        """
+        facts = self.facts(path)
+        tree = self.tree(path)
+        if isinstance(facts, Skip) or isinstance(tree, Skip):
+            return facts if isinstance(facts, Skip) else Skip(Place(path), "unreadable", "")
+        added = ensure_module(tree, facts, module, line_of(facts, above))
         if isinstance(added, Skip):
             return added
         self.put(path, added[0])

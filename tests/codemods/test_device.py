@@ -90,7 +90,9 @@ def test_what_is_loaded_and_by_whom() -> None:
             other.from_pretrained(name)
     """
     calls = [call for _, call in model_loads(context_of(**{"app.py": code}))]
-    assert [(call.text, weights_library(call), needs_a_lock(call)) for call in calls] == [
+    assert [
+        (call.text, weights_library(call), needs_a_lock(call.name or "")) for call in calls
+    ] == [
         ("SD.from_single_file", "diffusers", True),
         ("SD.from_pretrained", "diffusers", True),
         ("DDIMScheduler.from_pretrained", None, True),

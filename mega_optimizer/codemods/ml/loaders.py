@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 # One of these occurs in every module that loads a model.
 LITERALS = (
-    b"joblib", b"pickle", b"dill", b"skops", b"from_pretrained", b"load_model", b"pipeline",
+    b"joblib", b"pickle", b"dill", b"skops", b"from_pretrained", b"from_single_file", b"load_model",
+    b"pipeline", b"whisper",
     b"InferenceSession", b"SentenceTransformer", b"spacy", b"torch.jit", b"Booster", b"gensim",
 )  # fmt: skip
 
@@ -45,9 +46,18 @@ def is_loader(call: Call) -> bool:
     return package in ("transformers", "diffusers") and name.endswith(_READS)
 
 
-def needs_a_lock(call: Call) -> bool:
-    """Whether threads that share what ``call`` loads disturb each other."""
-    name = call.name or ""
+def is_slow_to_load(name: str) -> bool:
+    """Whether ``name`` is a loader that takes seconds, and that only one thread may call at a time.
+
+    While transformers and diffusers load, they replace the default dtype and the initialisers of
+    all modules in the process (``local_torch_dtype``, ``no_init_weights``, ``init_empty_weights``).
+    """
+    hub = name.startswith(("transformers.", "diffusers.")) and name.endswith(_READS)
+    return hub or name in NEEDS_A_LOCK
+
+
+def needs_a_lock(name: str) -> bool:
+    """Whether threads that share what ``name`` loads disturb each other."""
     if name in SHAREABLE:
         return False
     owner = name.rpartition(".")[0].rpartition(".")[2]

@@ -7,12 +7,14 @@ where predicting changes nothing in it; see ``loaders``.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.database.constants import CACHES, Inputs, is_constant
 from mega_optimizer.codemods.database.hazards import varies
 from mega_optimizer.codemods.finding import Skip
-from mega_optimizer.codemods.ml.loaders import LITERALS, is_loader, needs_a_lock
+from mega_optimizer.codemods.ml.loaders import LITERALS, is_loader, is_slow_to_load
+from mega_optimizer.codemods.ml.slow_models import share_slow_models
 from mega_optimizer.codemods.program import Definition
 from mega_optimizer.codemods.request_paths import runs_per_request, users
 from mega_optimizer.repository.place import Place, Problem
@@ -46,8 +48,12 @@ def find(context: Context) -> Iterator[Outcome]:
         if isinstance(facts, Problem):
             continue  # a module that cannot be read is reported by the rules of its framework
         qualified: list[Call] = []
+        slow: list[Call] = []
         for call in facts.calls:
             if not call.scope or not is_loader(call):
+                continue
+            if is_slow_to_load(call.name or ""):
+                slow.append(call)
                 continue
             objection = _objection(program, facts, call)
             if objection is None:
@@ -56,6 +62,9 @@ def find(context: Context) -> Iterator[Outcome]:
                 yield objection
         if qualified:
             yield from _rewrite(context, facts, qualified)
+        if slow:
+            replaced = partial(_replaced, program)
+            yield from share_slow_models(context, facts, slow, replaced, TESTS_REPLACE)
 
 
 def _objection(program: Program, facts: PythonFacts, call: Call) -> Skip | None:
@@ -65,9 +74,6 @@ def _objection(program: Program, facts: PythonFacts, call: Call) -> Skip | None:
         return Skip(place, "shape-not-known", "stands in a class body, or in one of many functions")
     if any(each.text.rpartition(".")[2] in CACHES for each in function.decorators):
         return Skip(place, "cached", "the function is cached already")
-    if needs_a_lock(call):
-        reason = "threads that share it disturb each other, and nothing here locks it"
-        return Skip(place, "needs-a-lock", reason)
     if _is_kept(facts, function, call):
         return Skip(place, "model-kept", "the model is kept beyond the call already")
     inputs = Inputs()
@@ -125,6 +131,10 @@ def _changed_or_replaced(
             if other.scope == each.name and other is not call and _CHANGES_MODEL.search(other.text):
                 reason = f"{each.name} calls {other.text}, which may change what was loaded"
                 return Skip(place, "model-changed", reason)
+    return _replaced(program, place)
+
+
+def _replaced(program: Program, place: Place) -> Skip | None:
     for path in program.product:
         home = program.facts(path) if _may_write(program, path) else None
         for other in home.calls if home else ():
