@@ -156,7 +156,7 @@ def _inside(outer: Node, inner: Node) -> bool:
     return outer.start <= inner.start and inner.end <= outer.end
 
 
-def _line_end(content: bytes, at: int) -> int:
+def line_end(content: bytes, at: int) -> int:
     """Return where the line that ends at or behind ``at`` ends, its line ending included."""
     if at and content[at - 1 : at] == b"\n":
         return at
@@ -188,7 +188,7 @@ def _key(
     after = next(
         (value for name in behind for key, value in mapping.entries if key.text == name), None
     )
-    end = _line_end(content, _end(content, after if after is not None else mapping))
+    end = line_end(content, value_end(content, after if after is not None else mapping))
     return Edit(path, end, end, _lines(content, end, texts))
 
 
@@ -202,7 +202,7 @@ def _above_comments(content: bytes, at: int) -> int:
     return at
 
 
-def _end(content: bytes, node: Node) -> int:
+def value_end(content: bytes, node: Node) -> int:
     """Return where a node ends, without the empty lines that a block scalar ends with."""
     end = node.end
     while content[:end].endswith((b"\n\n", b"\n\r\n")):
@@ -249,5 +249,5 @@ def _element(
     quote = last.style if last.style in ("'", '"') and last.kind == "scalar" else ""
     texts = [f"{lead}{quote}{lines[0]}{quote}"]
     texts += [" " * len(lead) + line for line in lines[1:]]
-    end = _line_end(content, _end(content, last))
+    end = line_end(content, value_end(content, last))
     return Edit(place.path, end, end, _lines(content, end, texts))

@@ -25,12 +25,12 @@ def import_path(context: Context, importer: str, target: str) -> str | None:
     for dotted, path in _own_imports(program, importer):
         if dotted.startswith("."):
             relative += 1
-        elif (root := _root(path, dotted)) is not None:
+        elif (root := source_root(path, dotted)) is not None:
             absolute.append(root)
     if relative > len(absolute):
         return _relative(importer, target)
     for folder in chain(absolute, _roots_elsewhere(context, importer)):
-        name = _dotted(target, folder)
+        name = dotted_below(target, folder)
         if name and program.module(name, importer) == target:
             return name
     return None
@@ -66,7 +66,7 @@ def _own_imports(program: Program, path: str, when: When = "ever") -> Iterator[t
             yield each.dotted, each.path
 
 
-def _root(path: str, dotted: str) -> str | None:
+def source_root(path: str, dotted: str) -> str | None:
     """Return the folder from which ``dotted`` leads to ``path``, with its final slash."""
     stem = path.removesuffix(".py").removesuffix("/__init__")
     tail = dotted.replace(".", "/")
@@ -75,7 +75,8 @@ def _root(path: str, dotted: str) -> str | None:
     return stem.removesuffix(tail) if stem.endswith(f"/{tail}") else None
 
 
-def _dotted(path: str, root: str) -> str | None:
+def dotted_below(path: str, root: str) -> str | None:
+    """Return the dotted name of the module at ``path`` from the folder ``root``, else None."""
     if not path.startswith(root):
         return None
     stem = path.removeprefix(root).removesuffix(".py").removesuffix("/__init__")
@@ -99,10 +100,10 @@ def _roots_elsewhere(context: Context, importer: str) -> Iterator[str]:
         dotted = (site.application or "").partition(":")[0]
         named = dotted.replace(".", "_").isidentifier()
         path = context.program.module(dotted, importer) if named else None
-        root = _root(path, dotted) if path is not None else None
+        root = source_root(path, dotted) if path is not None else None
         if root is not None:
             yield root
     for other in (*context.program.product, *context.program.tests):
         for dotted, path in _own_imports(context.program, other):
-            if not dotted.startswith(".") and (root := _root(path, dotted)) is not None:
+            if not dotted.startswith(".") and (root := source_root(path, dotted)) is not None:
                 yield root

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 IMAGES = frozenset({"redis", "valkey", "redis-stack-server", "redis-alpine", "keydb", "dragonfly"})
 EXAMPLES = (".env.example", ".env.sample", ".env.dist", ".env.template", "env.example")
 PASSWORD = re.compile(r"requirepass|REDIS_PASSWORD|REDIS_ARGS|ALLOW_EMPTY_PASSWORD=no")
+FORGETS = re.compile(r"allkeys-")
 NAME = "redis"
 URL = "redis://{}:6379/0"
 
@@ -45,13 +46,14 @@ class Wanted:
     image: str
     memory: int  # megabytes
     in_example: bool  # whether the example of a .env file may name the variable
+    keeps: bool = False  # whether it keeps what it is given: a queue, not a cache
 
 
 def redis_for(context: Context, wanted: Wanted) -> tuple[Edit, ...] | Skip:
     """Return the edits that run a Redis beside the service, wherever it is deployed.
 
     Skip codes: ``not-deployed``, ``manifest-shape``, ``manifest-unreadable``, ``redis-password``,
-    ``network-mode``, ``name-taken``, ``kustomization``.
+    ``network-mode``, ``name-taken``, ``kustomization``, ``redis-forgets`` (of a queue).
     """
     edits: list[Edit] = []
     paths = dict.fromkeys((each.place.path, each.kind) for each in context.service.deployments)
@@ -69,7 +71,10 @@ def redis_for(context: Context, wanted: Wanted) -> tuple[Edit, ...] | Skip:
 
 
 def _is_set(context: Context, wanted: Wanted) -> bool:
-    return any(wanted.variable in each.environment for each in context.service.deployments)
+    """Whether a manifest, as it is now, gives the service the variable."""
+    word = re.compile(rb"\b%s\b" % wanted.variable.encode())
+    contents = (context.read(each.place.path) for each in context.service.deployments)
+    return any(isinstance(each, bytes) and word.search(each) for each in contents)
 
 
 def _in_compose(
@@ -91,7 +96,7 @@ def _in_compose(
         if networks is None:
             return Skip(service.place, "network-mode", f"{path} gives it the network of the host")
         running = _running(found)
-        refusal = _refusal(found, running, networks)
+        refusal = _refusal(found, running, networks, wanted)
         if refusal is not None:
             return refusal
         url = URL.format(running.name if running else NAME)
@@ -145,7 +150,10 @@ def _running(services: tuple[ComposeService, ...]) -> ComposeService | None:
 
 
 def _refusal(
-    services: tuple[ComposeService, ...], running: ComposeService | None, networks: tuple[str, ...]
+    services: tuple[ComposeService, ...],
+    running: ComposeService | None,
+    networks: tuple[str, ...],
+    wanted: Wanted,
 ) -> Skip | None:
     if running is None:
         taken = next((each for each in services if each.name == NAME), None)
@@ -157,6 +165,8 @@ def _refusal(
     words += [f"{key}={value}" for key, value in running.environment.items()]
     if PASSWORD.search(" ".join(words)):
         return Skip(running.place, "redis-password", "its Redis asks for a password")
+    if wanted.keeps and FORGETS.search(" ".join(words)):
+        return Skip(running.place, "redis-forgets", "its Redis drops keys when its memory is full")
     theirs = compose_networks(running)
     if theirs is None or (set(theirs) or {"default"}).isdisjoint(set(networks) or {"default"}):
         return Skip(running.place, "network-mode", "its Redis is in another network")
@@ -169,8 +179,10 @@ def _with_redis(
     services = _services_node(path, content)
     if services is None:
         return Skip(service.place, "manifest-shape", f"{path} has no services")
-    options = f"--maxmemory {wanted.memory}mb --maxmemory-policy allkeys-lru"
-    lines = [f"image: {wanted.image}", f'command: redis-server --save "" {options}']
+    command = '--save "" --maxmemory {}mb --maxmemory-policy allkeys-lru'
+    if wanted.keeps:
+        command = "--appendonly yes --maxmemory {}mb --maxmemory-policy noeviction"
+    lines = [f"image: {wanted.image}", f"command: redis-server {command.format(wanted.memory)}"]
     restart = service.node.get("restart")
     if restart is not None and restart.kind == "scalar":
         quote = restart.style if restart.style in ("'", '"') else ""
@@ -207,6 +219,10 @@ def _in_kubernetes(
     if isinstance(before, Problem):
         return Skip(Place(path), "manifest-unreadable", before.message)
     found = _manifest_redis(context, path)
+    if found is not None and wanted.keeps:
+        forgetful = _forgetful(context, posixpath.dirname(path))
+        if forgetful is not None:
+            return Skip(Place(forgetful), "redis-forgets", "its Redis drops keys when it is full")
     content = before
     namespace = ""
     for entry in entries:
@@ -260,6 +276,15 @@ def _manifest_redis(context: Context, path: str) -> str | None:
     return None
 
 
+def _forgetful(context: Context, folder: str) -> str | None:
+    """Return a manifest that runs a Redis which drops keys when its memory is full."""
+    for path in _manifests_in(context, folder):
+        content = context.read(path)
+        if isinstance(content, bytes) and FORGETS.search(content.decode(errors="replace")):
+            return path
+    return None
+
+
 def _manifests_in(context: Context, folder: str) -> Iterator[str]:
     for path in context.files.paths:
         if posixpath.dirname(path) == folder and path.endswith((".yaml", ".yml")):
@@ -286,7 +311,11 @@ def _with_manifest(
     if new in context.files:
         return Skip(Place(new), "name-taken", f"{new} holds something else")
     text = rendered(
-        "cache/redis.yaml.j2", namespace=namespace, image=wanted.image, memory=wanted.memory
+        "cache/redis.yaml.j2",
+        namespace=namespace,
+        image=wanted.image,
+        memory=wanted.memory,
+        keeps=wanted.keeps,
     )
     return [*edits, Edit(new, 0, 0, text.encode())]
 

@@ -1,0 +1,1 @@
+"""Rules that move work out of the processes that serve."""

@@ -1,0 +1,215 @@
+"""The generated queue at work: real Redis, real Celery, real uvicorn, jobs that can be held.
+
+Each check is a function, so that the last test can show that it fails where the generated code is
+broken in the way that it is there to see.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.queue.market import PATIENCE, Checkout, Stack, rewritten_service, running
+
+ALERT = {"symbol": "BTC", "limit": "70000.10", "direction": "above", "channels": ["mail", "app"]}
+SOONER = ("RETRIES = 3", "RETRIES = 1")  # the pauses between attempts double
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return rewritten_service(tmp_path_factory.mktemp("prices"))
+
+
+@pytest.fixture(scope="module")
+def started(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    copy = checkout.copy(tmp_path_factory.mktemp("running") / "service", SOONER)
+    with running(copy) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(started: Stack) -> Stack:
+    started.market.fresh()
+    if started.worker is None or started.worker.poll() is not None:
+        started.start_worker()
+    return started
+
+
+def check_a_job_runs_and_tells_how_far_it_is(stack: Stack) -> None:
+    stack.market.gate.clear()
+    answer = stack.post("/prices/BTC/refresh?days=7")
+    assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
+    stack.market.await_call()
+    assert stack.status(answer, "/prices") == "running"
+    waiting = stack.post("/prices/ETH/refresh")  # the worker has one process
+    assert stack.status(waiting, "/prices") == "queued"
+    stack.market.gate.set()
+    stack.await_status(answer, "/prices", "succeeded")
+    stack.await_status(waiting, "/prices", "succeeded")
+    assert stack.get("/prices/btc").json() == {"average": 3.0}
+    assert stack.market.calls == [("/prices/btc?days=7", None), ("/prices/eth?days=30", None)]
+
+
+def check_models_and_coroutines_arrive(stack: Stack) -> None:
+    answer = stack.post("/alerts", ALERT)
+    stack.await_status(answer, "/alerts", "succeeded")
+    ((path, body),) = stack.market.calls
+    assert path == "/alerts"
+    assert isinstance(body, dict)
+    text = body["text"].partition(" since 2")[0]
+    assert (body["id"], text) == (answer.json()["id"], "BTC above 70000.10")
+    assert body["channels"] == ["mail", "app"]
+    answer = stack.post("/alerts/digest?recipient=ann")
+    assert (answer.status_code, answer.json()) == (200, {"status": "started"})
+    stack.await_status(answer, "/alerts", "succeeded")
+    assert stack.market.calls[1:] == [("/digests", {"to": "ann"})]
+
+
+def check_what_can_be_repeated_is_tried_again(stack: Stack) -> None:
+    stack.market.status = 500
+    refresh, alert = stack.post("/prices/BTC/refresh"), stack.post("/alerts", ALERT)
+    stack.await_status(refresh, "/prices", "failed")
+    stack.await_status(alert, "/alerts", "failed")
+    asked = sorted(path for path, _ in stack.market.calls)
+    assert asked == ["/alerts", "/prices/btc?days=30", "/prices/btc?days=30"]
+
+
+def check_a_lost_job_goes_to_another_process(stack: Stack) -> None:
+    stack.market.gate.clear()
+    answer = stack.post("/prices/BTC/refresh")
+    stack.market.await_call()
+    stack.kill_job()
+    stack.market.await_call()
+    stack.market.gate.set()
+    stack.await_status(answer, "/prices", "succeeded")
+
+
+def check_a_job_that_ends_every_process_fails(stack: Stack) -> None:
+    stack.market.gate.clear()
+    answer = stack.post("/prices/BTC/refresh")
+    for _ in range(3):
+        stack.market.await_call()
+        stack.kill_job()
+    stack.await_status(answer, "/prices", "failed")
+    assert len(stack.market.calls) == 3
+
+
+def check_what_cannot_be_repeated_is_started_once(stack: Stack) -> None:
+    stack.market.gate.clear()
+    answer = stack.post("/alerts", ALERT)
+    stack.market.await_call()
+    stack.kill_job()
+    stack.await_status(answer, "/alerts", "failed")
+    stack.market.gate.set()
+    stack.await_status(stack.post("/prices/BTC/refresh"), "/prices", "succeeded")
+    assert [path for path, _ in stack.market.calls] == ["/alerts", "/prices/btc?days=30"]
+
+
+def check_without_redis_the_route_says_so_and_recovers(stack: Stack) -> None:
+    before = stack.post("/prices/BTC/refresh")
+    stack.await_status(before, "/prices", "succeeded")
+    stack.redis.stop()
+    for path in ("/prices/BTC/refresh", "/alerts/digest?recipient=ann"):
+        answer = stack.post(path)
+        assert (answer.status_code, answer.headers.get("Retry-After")) == (503, "5")
+    status = stack.get(f"/prices/jobs/{before.headers['X-Job-Id']}")
+    assert status.status_code == 503
+    stack.redis.start()
+    stack.await_(lambda: stack.post("/prices/ETH/refresh").status_code == 202, "no recovery")
+    stack.await_status(stack.post("/prices/BTC/refresh"), "/prices", "succeeded")
+
+
+def test_a_job_runs_and_tells_how_far_it_is(stack: Stack) -> None:
+    check_a_job_runs_and_tells_how_far_it_is(stack)
+
+
+def test_models_and_coroutines_arrive(stack: Stack) -> None:
+    check_models_and_coroutines_arrive(stack)
+
+
+def test_what_can_be_repeated_is_tried_again(stack: Stack) -> None:
+    check_what_can_be_repeated_is_tried_again(stack)
+
+
+def test_a_lost_job_goes_to_another_process(stack: Stack) -> None:
+    check_a_lost_job_goes_to_another_process(stack)
+
+
+def test_a_job_that_ends_every_process_fails(stack: Stack) -> None:
+    check_a_job_that_ends_every_process_fails(stack)
+
+
+def test_what_cannot_be_repeated_is_started_once(stack: Stack) -> None:
+    check_what_cannot_be_repeated_is_started_once(stack)
+
+
+def test_without_redis_the_route_says_so_and_recovers(stack: Stack) -> None:
+    check_without_redis_the_route_says_so_and_recovers(stack)
+
+
+def test_nobody_knows_other_jobs(stack: Stack) -> None:
+    assert stack.get("/prices/jobs/6f1d6e9c-0f0c-4b7a-9a55-3c6f0f7f3c11").status_code == 404
+    assert stack.get("/prices/jobs/celery").status_code == 422
+
+
+def test_without_a_queue_jobs_run_where_they_did(stack: Stack) -> None:
+    with stack.serving(queue=False):
+        answer = stack.post("/prices/BTC/refresh")
+        stack.market.await_call()
+        assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
+        assert "X-Job-Id" not in answer.headers
+        stack.post("/alerts/digest?recipient=ann")
+        stack.market.await_call()
+        path = "/prices/jobs/6f1d6e9c-0f0c-4b7a-9a55-3c6f0f7f3c11"
+        assert stack.get(path).status_code == 404
+    assert [path for path, _ in stack.market.calls] == ["/prices/btc?days=30", "/digests"]
+
+
+def test_a_worker_that_is_asked_to_end_finishes_its_job(stack: Stack) -> None:
+    stack.market.gate.clear()
+    answer = stack.post("/alerts", ALERT)
+    stack.market.await_call()
+    assert stack.worker is not None
+    stack.worker.send_signal(signal.SIGTERM)
+    stack.await_(lambda: "Warm shutdown" in stack.log("worker"), "the signal is not seen")
+    stack.market.gate.set()
+    assert stack.worker.wait(PATIENCE) == 0
+    assert stack.status(answer, "/alerts") == "succeeded"
+
+
+MUTATIONS = {
+    "the queue is not asked for": ("celery.backend.store_result(job_id, None, QUEUED)", "pass"),
+    "models stay JSON": ("bound.arguments[name] = kind.model_validate(value)", "pass"),
+    "nothing is tried again": ('"autoretry_for": (Exception,),', '"autoretry_for": (),'),
+    "lost jobs stay lost": ('"reject_on_worker_lost": True,', '"reject_on_worker_lost": False,'),
+    "an absent Redis is an accident": (
+        "AWAY = (OperationalError, RedisError, OSError)",
+        "AWAY = (ZeroDivisionError,)",
+    ),
+}
+CHECKS: tuple[Callable[[Stack], None], ...] = (
+    check_a_job_runs_and_tells_how_far_it_is,
+    check_models_and_coroutines_arrive,
+    check_what_can_be_repeated_is_tried_again,
+    check_a_job_that_ends_every_process_fails,
+    check_without_redis_the_route_says_so_and_recovers,
+)
+
+
+@pytest.fixture(scope="module")
+def broken(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    copy = checkout.copy(tmp_path_factory.mktemp("broken") / "service", *MUTATIONS.values())
+    with running(copy) as stack:
+        yield stack
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=list(MUTATIONS))
+def test_checks_see_broken_code(
+    broken: Stack, check: Callable[[Stack], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken.market.fresh()
+    monkeypatch.setattr("tests.queue.market.PATIENCE", 3)
+    with pytest.raises((AssertionError, KeyError)):
+        check(broken)
