@@ -177,10 +177,10 @@ class Stack:
         self.worker = self._start("worker", *command)
 
     def stop_worker(self) -> None:
-        if self.worker is not None:
+        if self.worker is not None and self.worker.poll() is None:
             os.killpg(self.worker.pid, signal.SIGKILL)
             self.worker.wait()
-            self.worker = None
+        self.worker = None
 
     def _start(self, name: str, *command: str, queue: bool = True) -> subprocess.Popen[bytes]:
         environment = {
