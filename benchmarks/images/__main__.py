@@ -22,11 +22,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.images.index import index_stand_in
 from benchmarks.images.measure import Target, measure
 from benchmarks.images.page import page
 from benchmarks.images.row import Row, row_from
 from mega_optimizer.config import Settings
 from mega_optimizer.measure.builders.choose import ENVIRONMENT, STORE, VOLUMES
+from mega_optimizer.rules import load_rules
 from tests.bases.available import require_base, volumes_for_pip
 from tests.bases.stand_in import DEFAULT, make
 
@@ -35,17 +37,13 @@ SAMPLE = ROOT / "fixtures" / "sample_repo"
 SAMPLE_ENVIRONMENT = "DATABASE_URL=sqlite:////tmp/sample.db"
 MARK = "<!-- measured -->\n"
 # What is left out, and why: it stands in the table with its reason.
-_MODEL = (
-    "the build downloads torch with CUDA (2.7 GB) and then a model from a hub that is not reached"
-)
-_TORCH = "torch with CUDA: 2.4 GB of wheels, 6 GB on disk, too much for the machine it ran on"
+_MODEL = "the build downloads a model from a hub that is not reached, after 2.7 GB of PyTorch"
+# Rules for review that a target is rewritten with all the same.
+SELECTED = {"sample": ("containers/cpu-torch",)}
 NOT_TRIED = {
-    "sample": {"image-generation": _TORCH, "video-generation": _TORCH},
-    "Yunpei24+fraud-detection-ml": {"api": _TORCH, "training": _TORCH},
     "weaviate+t2v-transformers-models": {
         "weaviate+t2v-transformers-models": _MODEL,
         "weaviate+t2v-transformers-models-auth": _MODEL,
-        "weaviate+t2v-transformers-models-custom": _MODEL,
     },
 }
 
@@ -57,6 +55,7 @@ def main() -> None:
     parser.add_argument("--level", choices=("safe", "review"), default="safe")
     parser.add_argument("--select", action="append", default=[], metavar="RULE")
     parser.add_argument("--interpreter", type=Path, action="append", default=[], metavar="PREFIX")
+    parser.add_argument("--wheels", type=Path, help="folder with wheels of PyTorch for the CPU")
     parser.add_argument("--store", type=Path, help="folder that keeps the layers for the next run")
     parser.add_argument("--no-rebuilds", action="store_true", help="do not time rebuilds")
     parser.add_argument("--output", type=Path, help="write the page there as well")
@@ -66,21 +65,46 @@ def main() -> None:
     rows = _read(kept)
     if not arguments.render:
         _prepare(arguments.interpreter)
-        settings = Settings(level=arguments.level, select=tuple(arguments.select), sizes="build")
-        for target in _targets(arguments.targets, arguments.trees):
-            with tempfile.TemporaryDirectory(prefix="images-store-") as folder:
-                os.environ[STORE] = str((arguments.store or Path(folder)) / target.name)
-                os.environ[ENVIRONMENT] = SAMPLE_ENVIRONMENT if target.name == "sample" else ""
-                for row in measure(target, settings, not arguments.no_rebuilds):
-                    print(row.title, row.state, row.reason or row.proof, flush=True)
-                    rows[row.key] = _with_timings(row, rows.get(row.key))
-                    _write(kept, rows)
+        with _index(arguments.wheels):
+            for row in _measured(arguments):
+                print(row.title, row.state, row.reason or row.proof, flush=True)
+                rows[row.key] = _with_timings(row, rows.get(row.key))
+                _write(kept, rows)
     text = page(list(rows.values()))
     print(text)
     if arguments.output:
         given = arguments.output.read_text() if arguments.output.exists() else MARK
         introduction, mark, _ = given.partition(MARK)
         arguments.output.write_text(f"{introduction}{mark}{text}")
+
+
+def _measured(arguments: argparse.Namespace) -> Iterator[Row]:
+    for target in _targets(arguments.targets, arguments.trees):
+        with tempfile.TemporaryDirectory(prefix="images-store-") as folder:
+            os.environ[STORE] = str((arguments.store or Path(folder)) / target.name)
+            os.environ[ENVIRONMENT] = SAMPLE_ENVIRONMENT if target.name == "sample" else ""
+            select = tuple(arguments.select) or _selected(target.name, arguments.level)
+            settings = Settings(level=arguments.level, select=select, sizes="build")
+            yield from measure(target, settings, not arguments.no_rebuilds)
+
+
+def _selected(name: str, level: str) -> tuple[str, ...]:
+    """Return the rules of the level and what is asked for beside them; nothing for the level."""
+    more = SELECTED.get(name, ())
+    if not more or level == "review":
+        return ()
+    return (*(rule.id for rule in load_rules() if rule.level == "safe"), *more)
+
+
+@contextmanager
+def _index(wheels: Path | None) -> Iterator[None]:
+    """Let builds find the stand-in of the index, unless the user says what they mount."""
+    if VOLUMES in os.environ:
+        yield
+        return
+    with index_stand_in(wheels) as volumes:
+        os.environ[VOLUMES] = volumes_for_pip(volumes)
+        yield
 
 
 def _with_timings(row: Row, known: Row | None) -> Row:
@@ -97,13 +121,12 @@ def _prepare(interpreters: list[Path]) -> None:
         version = next((prefix / "lib").glob("python3.*")).name.removeprefix("python")
         for tag in (f"{version}-slim", version):
             make(tag, prefix)
-    os.environ.setdefault(VOLUMES, volumes_for_pip())
 
 
 def _targets(given: list[str], trees: Path | None) -> Iterator[Target]:
     if not given or trees:
         with sample() as folder:
-            yield Target("sample", folder, (), tuple(NOT_TRIED["sample"].items()))
+            yield Target("sample", folder, (), ())
     for text in given:
         name, _, service = text.partition(":")
         yield _target(Path(name), (service,) if service else ())

@@ -10,8 +10,9 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -19,7 +20,7 @@ from mega_optimizer.measure.builders.buildah import Buildah, buildah_answers
 from mega_optimizer.measure.builders.model import Limits
 from tests.bases.stand_in import REPOSITORY, is_stand_in, make
 
-_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def require_buildah() -> None:
@@ -48,10 +49,11 @@ def buildah(limits: Limits | None = None) -> Buildah:
     return Buildah(limits or Limits())
 
 
-def volumes_for_pip() -> str:
+def volumes_for_pip(more: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return what pip inside a build needs of this machine: its configuration and certificates.
 
-    Read from what pip and OpenSSL say, in the form of ``MEGA_OPTIMIZE_BUILD_VOLUMES``.
+    Read from what pip and OpenSSL say, in the form of ``MEGA_OPTIMIZE_BUILD_VOLUMES``. ``more`` are
+    other files (or files in place of these), by where they are mounted.
     """
     found: dict[str, str] = {}
     listed = subprocess.run(
@@ -59,13 +61,13 @@ def volumes_for_pip() -> str:
     ).stdout
     certificates = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
     if certificates:
-        found[_CERTIFICATES] = os.path.realpath(certificates)
+        found[CERTIFICATES] = os.path.realpath(certificates)
     configuration = "\n".join(["[global]", *_settings(listed, bool(certificates)), ""])
     digest = hashlib.sha256(configuration.encode()).hexdigest()[:12]
     path = Path(tempfile.gettempdir()) / f"mega-optimizer-pip-{digest}.conf"
     path.write_text(configuration)
     found["/etc/pip.conf"] = str(path)
-    return " ".join(f"{source}:{target}" for target, source in found.items())
+    return " ".join(f"{source}:{target}" for target, source in {**found, **more}.items())
 
 
 def _settings(listed: str, has_certificates: bool) -> Iterator[str]:
@@ -74,7 +76,7 @@ def _settings(listed: str, has_certificates: bool) -> Iterator[str]:
     What names a file or folder of this machine (a constraint, a folder of wheels) is left out.
     """
     if has_certificates:
-        yield f"cert = {_CERTIFICATES}"
+        yield f"cert = {CERTIFICATES}"
     for line in listed.splitlines():
         name, _, value = line.partition("=")
         setting = name.rpartition(".")[2]

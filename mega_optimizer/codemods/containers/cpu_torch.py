@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.dependencies.model import Dependency, Manifest
     from mega_optimizer.repository.shell import Command
 
-_INDEX = "https://download.pytorch.org/whl/cpu"
+INDEX = "https://download.pytorch.org/whl/cpu"
 _FAMILY = ("torch", "torchvision", "torchaudio")
 # They depend on torch without condition (their metadata, 2026-11).
 _BRING_TORCH = frozenset(
@@ -154,7 +154,7 @@ def _in_manifest(
             return Skip(place, "manifest-unreadable", content.message)
         start = _line_start(content, place.line)
         ending = b"\r\n" if b"\r\n" in content else b"\n"
-        line = f"--extra-index-url {_INDEX}".encode() + ending
+        line = f"--extra-index-url {INDEX}".encode() + ending
         return _fix(place, (Edit(manifest.path, start, start, line),))
     projects = [
         command
@@ -179,9 +179,9 @@ def _in_dockerfile(image: BuiltImage, place: Place, commands: list[Command]) -> 
         words = install_words(command)
         options = [word for word in words if word.text in ("--no-cache-dir", "-q", "--upgrade")]
         after = options[0] if options and words[0] is options[0] else subcommand
-        text = f" --extra-index-url {_INDEX}"
+        text = f" --extra-index-url {INDEX}"
         if command.exec_form:
-            text = f', "--extra-index-url", "{_INDEX}"'
+            text = f', "--extra-index-url", "{INDEX}"'
         edits.append(Edit(image.path, after.end, after.end, text.encode()))
     return _fix(place, tuple(edits))
 

@@ -50,6 +50,11 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         # The page of python-magic on PyPI: loaded by name.
         "python-magic": ("libmagic1",),
         "unstructured": ("libmagic1",),
+        # No wheel: of what it may link to in the full image (buildconf/base.ini, `auto`) the slim
+        # one lacks the XML library. It embeds Python, and finds the environment that it is part of
+        # by the place of its own program.
+        # https://uwsgi-docs.readthedocs.io/en/latest/Install.html
+        "uwsgi": ("libxml2",),
         # Compiled where there is no wheel.
         "pycurl": ("libcurl4",),
         "xmlsec": ("libxmlsec1", "libxmlsec1-openssl"),
@@ -96,11 +101,11 @@ UNKNOWN_LIBRARIES = frozenset(
     {
         "dlib", "gdal", "gssapi", "ibm-db", "m2crypto", "mpi4py", "pyaudio", "pycups", "pygobject",
         "pygraphviz", "pykerberos", "pylibmc", "pysqlcipher3", "python-ldap", "rpy2", "tesserocr",
-        "uwsgi", "wand", "zbar",
+        "wand", "zbar",
     }
 )  # fmt: skip
 # Python packages that take the interpreter's place.
-OWN_INTERPRETERS = frozenset({"mod-wsgi", "uwsgi", "unit"})
+OWN_INTERPRETERS = frozenset({"mod-wsgi", "unit"})
 # Python packages that answer with files, whose types come from /etc/mime.types where that exists:
 # the full image has it (of media-types), the slim one does not.
 SERVE_FILES = frozenset(

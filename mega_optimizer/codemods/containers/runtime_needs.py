@@ -7,6 +7,7 @@ scripts that they name), its own Python modules, and the packages that it depend
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.code_needs import PACKAGE_PATHS, code_needs
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
 
 # What only matters where packages come to stand somewhere else.
 _ABOUT_THE_PLACE = frozenset({"interpreter-path", "own-environment", "path-reset"})
+_UWSGI_FILES = (".ini", ".conf", ".cfg", ".yaml", ".yml", ".xml", ".json")
+# https://uwsgi-docs.readthedocs.io/en/latest/Options.html ("Python", "plugins")
+_UWSGI_PLACES = re.compile(
+    rb"(?m)(?:^[ \t]*[\"'<]?|\s--?|\bUWSGI_)"
+    rb"((?:home|virtualenv|venv|pyhome|pythonpath|python-path|pp|plugins?|binary-path)\b"
+    rb"[\"']?[ \t]*[=:> ][^\n]*|(?:HOME|VIRTUALENV|VENV|PYHOME|PYTHONPATH|PP|PLUGINS?)\b[^\n]*)"
+)
 _MISLEADING = ("PATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
@@ -77,6 +85,8 @@ def _needs(
         for reader in git_readers(context, (recipe.dockerfile,)):
             reason = "it may ask git for the commit, and go on without an answer"
             yield Skip(reader, "reads-git", reason)
+    if "uwsgi" in packages:
+        yield from _uwsgi_obstacles(context, recipe)
     place = Place(recipe.path, recipe.stage.origin.line)
     yield from _package_obstacles(packages, place, was_full)
     yield from _package_needs(context, recipe, packages, was_full)
@@ -107,6 +117,27 @@ def _is_copied(recipe: Recipe, path: str) -> bool:
         or (transfer.into and path.startswith(f"{transfer.destination}/"))
         for transfer in recipe.transfers
     )
+
+
+def _uwsgi_obstacles(context: Context, recipe: Recipe) -> Iterator[Skip]:
+    """Yield a skip for each setting of uWSGI that says where Python or its packages are.
+
+    Without one it uses the environment in which it is installed.
+    """
+    texts = [
+        (started.place, started.text.encode("utf-8", "surrogateescape"))
+        for started in started_scripts(context, recipe)
+    ]
+    texts.append((Place(recipe.path, recipe.stage.origin.line), recipe.content))
+    for path in sorted(shipped_files(context, recipe)):
+        content = context.read(path) if path.endswith(_UWSGI_FILES) else b""
+        if isinstance(content, bytes) and b"uwsgi" in content:
+            texts.append((Place(path), content))
+    for place, text in texts:
+        found = _UWSGI_PLACES.search(text)
+        if found:
+            told = found[1].decode("utf-8", "replace").strip()
+            yield Skip(place, "own-interpreter", f"uWSGI is told where Python is: {told}")
 
 
 def _package_obstacles(
