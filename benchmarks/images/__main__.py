@@ -40,7 +40,11 @@ MARK = "<!-- measured -->\n"
 _MODEL = "the build downloads a model from a hub that is not reached, after 2.7 GB of PyTorch"
 # Rules for review that a target is rewritten with all the same.
 SELECTED = {"sample": ("containers/cpu-torch",)}
+_SLOW = (
+    "PyTorch with CUDA, 6 GB on disk: too long to compress twice on the two cores that were shared"
+)
 NOT_TRIED = {
+    "Yunpei24+fraud-detection-ml": {"api": _SLOW, "training": _SLOW},
     "weaviate+t2v-transformers-models": {
         "weaviate+t2v-transformers-models": _MODEL,
         "weaviate+t2v-transformers-models-auth": _MODEL,

@@ -26,7 +26,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
@@ -40,7 +40,8 @@ from urllib.parse import unquote, urlsplit
 from mega_optimizer.codemods.containers.cpu_torch import INDEX
 from tests.bases.available import CERTIFICATES
 
-ADDRESS = "127.0.0.2"
+# The loopback has many addresses: each run takes one whose port is free.
+_ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 100))
 _PAGES = "application/vnd.pypi.simple.v1+json"
 _RELEASE = re.compile(r"/pypi/([^/]+)/([^/]+)/json")
 _WHEELS = re.compile(r"/whl/cpu/([^/]+)/")
@@ -73,7 +74,7 @@ def index_stand_in(wheels: Path | None) -> Iterator[dict[str, str]]:
         _certify(folder, (names.index, names.files, names.torch))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "server.pem", folder / "server.key")
-        server = _Server(names, wheels)
+        server = _server(names, wheels)
         server.socket = context.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )
@@ -83,7 +84,7 @@ def index_stand_in(wheels: Path | None) -> Iterator[dict[str, str]]:
         trusted.write_bytes(known.read_bytes() + (folder / "ca.pem").read_bytes())
         hosts = folder / "hosts"
         all_names = " ".join((names.index, names.files, names.torch))
-        hosts.write_text(f"127.0.0.1 localhost\n{ADDRESS} {all_names}\n")
+        hosts.write_text(f"127.0.0.1 localhost\n{server.address} {all_names}\n")
         try:
             yield {"/etc/hosts": str(hosts), CERTIFICATES: str(trusted)}
         finally:
@@ -94,13 +95,21 @@ def index_stand_in(wheels: Path | None) -> Iterator[dict[str, str]]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, names: Names, wheels: Path | None) -> None:
-        super().__init__((ADDRESS, 443), _Handler)
+    def __init__(self, address: str, names: Names, wheels: Path | None) -> None:
+        super().__init__((address, 443), _Handler)
+        self.address = address
         self.names = names
         self.wheels = wheels
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away in the middle is no news."""
+
+
+def _server(names: Names, wheels: Path | None) -> _Server:
+    for address in _ADDRESSES:
+        with suppress(OSError):
+            return _Server(address, names, wheels)
+    raise RuntimeError("no address of the loopback has its port 443 free")
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -184,6 +184,12 @@ def kinds_of(found: Sequence[Command]) -> tuple[Kind, ...]:
     return tuple(kinds)
 
 
+def asks_for_a_file(command: Command) -> bool:
+    """Whether it tests for a file: ``[ -f setup.py ]``, ``test -d wheels``."""
+    text = " ".join(command.texts)
+    return re.match(r"(?:\[\[? |test )(?:! )?-[defrsx] ", text) is not None
+
+
 def is_other_installer(command: Command) -> bool:
     """Whether ``command`` is an installer of Python packages that is not pip or ``uv pip``."""
     words, _ = unwrapped(command.words)

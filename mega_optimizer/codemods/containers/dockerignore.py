@@ -35,6 +35,7 @@ _FILE_NAME = re.compile(r"(?<![\w./-])[\w./-]+\.(?:txt|py|sh|toml|cfg|lock|ini)\
 _MANIFEST = re.compile(
     r"^(?:requirements.*\.(?:txt|in)|pyproject\.toml|setup\.py|setup\.cfg|Pipfile)$"
 )
+_LEFT_BEHIND = re.compile(r"__pycache__|\.py\[|\.pyc|venv|^env$|_cache$")
 _FOLDERS = (".github", ".idea", ".vscode")
 _BUILD_FILES = ("pyproject.toml", "setup.cfg", "MANIFEST.in")
 _MAKES_ENVIRONMENT = re.compile(
@@ -88,6 +89,14 @@ def find(context: Context) -> Iterator[Fix | Skip]:
         missing = missing if any(entry.line != ".venv" for entry in missing) else ()
     place = place or Place(dockerfile.path)
     obstacle = _obstacle(context, place, patterns, missing) if missing else None
+    if (
+        not existing
+        and obstacle is None
+        and idle is None
+        and not _is_worth_a_file(context, missing)
+    ):
+        reason = "nothing says that its build context ever holds more than the checkout"
+        idle = Skip(place, "nothing-left-behind", reason) if missing else None
     if idle is not None:
         needs_folder = any(_is_named_in_code(context, folder) for folder in _FOLDERS)
         yield idle if obstacle or needs_folder else replace(idle, agrees_to=path)
@@ -95,6 +104,17 @@ def find(context: Context) -> Iterator[Fix | Skip]:
         yield obstacle
     elif missing:
         yield _fix(place, path, content, missing)
+
+
+def _is_worth_a_file(context: Context, missing: tuple[Entry, ...]) -> bool:
+    """Whether a first ignore file keeps out what is there: history, or what git itself ignores.
+
+    A checkout holds neither caches nor environments; that people have them beside the code is what
+    an entry of a .gitignore says.
+    """
+    if any(entry.line == ".git" for entry in missing):
+        return True
+    return any(_LEFT_BEHIND.search(name) for name in _ignored_by_git(context))
 
 
 def _unreadable(problem: Problem) -> Skip:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.containers.build_steps import (
     BUILDING,
     Piece,
+    asks_for_a_file,
     kinds_of,
     pieces,
 )
@@ -56,6 +57,11 @@ class Run:
     def builds(self) -> bool:
         """Whether it installs Python packages."""
         return not BUILDING.isdisjoint(self.kinds)
+
+    @property
+    def depends_on_files(self) -> bool:
+        """Whether what it installs depends on which files are there: ``[ -f setup.py ]``."""
+        return "install" in self.kinds and any(map(asks_for_a_file, self.commands))
 
     def of_kind(self, *kinds: str) -> Iterator[Command]:
         """Yield the commands that are of one of ``kinds``."""

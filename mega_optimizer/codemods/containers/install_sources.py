@@ -56,6 +56,8 @@ def install_sources(
     place = Place(recipe.path, run.instruction.line, end_line=run.instruction.end_line)
     folder = recipe.folder_at(run.instruction)
     earlier = [each for each in recipe.transfers if each.instruction.start < run.instruction.start]
+    if run.depends_on_files:
+        return _everything(context, place, install, earlier)
     bound = any(flag.name == "mount" and "bind" in flag.value for flag in run.instruction.flags)
     found: list[tuple[Transfer, str | None]] = []
     waiting: list[str] = []
@@ -105,6 +107,25 @@ def install_sources(
             for other in inner
         ]
     return found
+
+
+def _everything(
+    context: Context, place: Place, install: Install, earlier: list[Transfer]
+) -> list[tuple[Transfer, str | None]] | Skip:
+    """Return all that is there by then, of an install that looks for files itself.
+
+    None of the manifests that it may find asks for anything that is not copied along.
+    """
+    names = {posixpath.basename(name) for name in install.files}
+    if any("$" in name for name in names) or install.projects or install.tool != "pip":
+        return Skip(place, "opaque-shell", "what it installs depends on which files are there")
+    for path in context.files.paths:
+        if posixpath.basename(path) not in names:
+            continue
+        inner = _included(context, place, path)
+        if isinstance(inner, Skip):
+            return inner
+    return [(each, None) for each in earlier]
 
 
 def _beside(context: Context, install: Install, earlier: list[Transfer], folder: str) -> list[str]:

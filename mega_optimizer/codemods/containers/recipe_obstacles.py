@@ -55,7 +55,7 @@ _ENVIRONMENT_NAMES = frozenset(
 _FAILS_ON_SLIM = re.compile(r"openjdk-|default-j|ca-certificates-java")
 # Programs that start others with a PATH of their own.
 _RESETS_PATH = re.compile(
-    rb"\b(?:crond?|sudo|su|runuser|login|sshd|systemctl|start-stop-daemon)\b(?![./:=-])"
+    rb"(?<![-.])\b(?:crond?|sudo|su|runuser|login|sshd|systemctl|start-stop-daemon)\b(?![./:=-])"
     rb"|\b(?:ba|z)?sh\",? *\"?-\w*l|\benv +-i\b|/etc/profile"
 )
 
@@ -247,7 +247,7 @@ def _unclear_chain(recipe: Recipe, run: Run) -> Iterator[Skip]:
     commands = run.of_kind("apt-install", "apt-remove")
     packages = [package for command in commands for package in _names(command)]
     divides = (run.builds and not only_builds) or any(map(is_for_building, packages))
-    if run.builds and "install" in kinds and any(map(_asks_for_a_file, run.commands)):
+    if run.depends_on_files and not kinds <= {"install", "neutral"}:
         reason = "what it installs depends on which files are there"
         yield _skip(recipe, run.instruction, "opaque-shell", reason)
     if "folder" in kinds and run.builds:
@@ -256,12 +256,6 @@ def _unclear_chain(recipe: Recipe, run: Run) -> Iterator[Skip]:
     if divides and run.pieces is None:
         reason = "it installs packages and does more, in a way that cannot be taken apart"
         yield _skip(recipe, run.instruction, "opaque-shell", reason)
-
-
-def _asks_for_a_file(command: Command) -> bool:
-    """Whether it tests for a file: ``[ -f setup.py ]``, ``test -d wheels``."""
-    text = " ".join(command.texts)
-    return re.match(r"(?:\[\[? |test )(?:! )?-[defrsx] ", text) is not None
 
 
 def _installer_options(recipe: Recipe) -> Iterator[Skip]:

@@ -58,12 +58,17 @@ class LayerFolder:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def layers(self) -> tuple[Layer, ...]:
-        """Return the layers of the image that was pushed last, from the base upwards."""
+        """Return the layers of the image that was pushed last, from the base upwards.
+
+        The folder is empty afterwards: of a layer only what was measured is needed again.
+        """
         manifest = json.loads((self.folder / "manifest.json").read_bytes())
         config = json.loads(self._blob(manifest["config"]["digest"]).read_bytes())
         digests = [layer["digest"] for layer in manifest["layers"]]
         instructions = _instructions(config, len(digests))
-        return tuple(map(self._layer, digests, instructions))
+        layers = tuple(map(self._layer, digests, instructions))
+        shutil.rmtree(self.folder)
+        return layers
 
     def _layer(self, digest: str, created_by: str) -> Layer:
         if digest not in self._measured:
