@@ -39,13 +39,14 @@ Kind = Literal[
     "uncache",
     "accounts",
     "files",
+    "fetch",
     "project",
     "unknown",
 ]
 # The side of the image that a command belongs to; the others belong to both or to none.
 BUILDING = frozenset({"install", "tool", "upgrade-pip", "uncache", "environment"})
 APT = frozenset({"apt-update", "apt-upgrade", "apt-install", "apt-remove", "apt-clean"})
-RUNNING = frozenset({"accounts", "files", "project", "inspect"})
+RUNNING = frozenset({"accounts", "files", "fetch", "project", "inspect"})
 
 _NEUTRAL = frozenset({"", "set", "export", "true", ":", "test", "[", "exit", "unset", "umask"})
 _ACCOUNTS = frozenset(
@@ -81,6 +82,11 @@ _OTHER_INSTALLERS = frozenset(
 )
 # The scripts that set up poetry, uv and Rust, which compiles packages, and what reads them.
 _SET_UP = re.compile(r"https://(?:install\.python-poetry\.org|astral\.sh/uv|sh\.rustup\.rs)\b")
+# A program that what runs is started or checked with: no installer of packages calls it.
+_WRITES_PROGRAM = re.compile(
+    r"(?:^|\s)(?:-[a-zA-Z]*[oO] ?|--output[ =]|--output-document=)/(?:usr/)?(?:local/)?s?bin/[\w.-]+(?=\s|$)"
+)
+_SENDS = re.compile(r"(?:^|\s)(?:-[a-zA-Z]*[dFTK]\b|--data|--form|--upload|--config|--post)")
 _READ_SCRIPTS = frozenset({"sh", "bash", "python", "python3"})
 # What installs packages, and is of no use to what runs.
 _TOOLS = frozenset(
@@ -144,11 +150,21 @@ def kind_of(command: Command) -> Kind:
         return "accounts"
     if program in _FILES or (program == "find" and not {"-exec", "-execdir", "-ok"} & set(texts)):
         return "files"
+    if program in ("curl", "wget") and _fetches_a_program(texts):
+        return "fetch"
     if program in _PROJECT_PROGRAMS or _PROJECT_SCRIPT.fullmatch(texts[0]):
         return "project"
     if _PYTHON.fullmatch(program) and "/" not in texts[0]:
         return "project" if _runs_project_code(texts[1:]) else "unknown"
     return "unknown"
+
+
+def _fetches_a_program(texts: list[str]) -> bool:
+    """Whether one address is written to one file, among the programs of the system."""
+    addresses = [text for text in texts[1:] if "://" in text]
+    joined = " ".join(texts[1:])
+    written = _WRITES_PROGRAM.search(joined)
+    return len(addresses) == 1 and written is not None and not _SENDS.search(joined)
 
 
 def _makes_environment(program: str, texts: list[str]) -> bool:

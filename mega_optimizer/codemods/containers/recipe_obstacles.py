@@ -8,7 +8,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.containers.build_steps import BUILDING, is_other_installer
-from mega_optimizer.codemods.containers.image_recipe import apt_packages, mentions
+from mega_optimizer.codemods.containers.image_recipe import (
+    apt_packages,
+    mentions,
+    named_packages,
+)
 from mega_optimizer.codemods.containers.pip_configuration import (
     configures_installer,
     variable_naming_code,
@@ -51,6 +55,8 @@ _ENVIRONMENT_NAMES = frozenset(
         "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_TARGET", "VIRTUAL_ENV",
     }
 )  # fmt: skip
+# What a removal names by a pattern: development packages alone.
+_HEADERS = re.compile(r"[\w.+*-]*-dev")
 # Their set-up links manual pages. https://bugs.debian.org/863199
 _FAILS_ON_SLIM = re.compile(r"openjdk-|default-j|ca-certificates-java")
 # Programs that start others with a PATH of their own.
@@ -127,6 +133,10 @@ def _unknown_steps(recipe: Recipe, run: Run, environment: Environment) -> Iterat
             yield _skip(recipe, run.instruction, "installer", reason)
         reason = f"it is not known what {_name(command)} needs and leaves behind"
         yield _skip(recipe, run.instruction, "unknown-build-step", reason)
+    for command in run.of_kind("fetch"):
+        if command.program not in named_packages(recipe):
+            reason = f"the slim image has no {command.program}"
+            yield _skip(recipe, run.instruction, "unknown-build-step", reason)
 
 
 def _name(command: Command) -> str:
@@ -209,9 +219,12 @@ def _precedes_install(run: Run, command: Command) -> bool:
 
 
 def _system_packages(recipe: Recipe, run: Run) -> Iterator[Skip]:
+    removing = tuple(run.of_kind("apt-remove"))
     for command in run.of_kind("apt-install", "apt-remove"):
         for word in apt_packages(command):
             package = package_name(word.text)
+            if command in removing and _HEADERS.fullmatch(word.text):
+                continue
             if re.search(r"[$/*]|\.deb$|(?<!\+)\+$|-$", word.text):
                 reason = f"it is not known which package {word.text} is"
                 yield _skip(recipe, run.instruction, "unknown-build-step", reason)
@@ -231,7 +244,7 @@ def _system_packages(recipe: Recipe, run: Run) -> Iterator[Skip]:
                 yield _skip(recipe, run.instruction, "unknown-shared-library", reason)
     for command in run.of_kind("apt-remove"):
         for package in _names(command):
-            if not is_for_building(package):
+            if not is_for_building(package) and not _HEADERS.fullmatch(package):
                 reason = f"{package} is removed again"
                 yield _skip(recipe, run.instruction, "unknown-build-step", reason)
 

@@ -105,7 +105,7 @@ def _steps(recipe: Recipe, run: Run, named: frozenset[str]) -> Iterator[Skip]:
     if not run.commands:
         reason = "it is not known what this RUN does"
         yield _skip(recipe, run.instruction, "opaque-shell", reason)
-    for command in run.of_kind("unknown"):
+    for command in run.of_kind("unknown", "fetch"):
         words, _ = unwrapped(command.words)
         program = posixpath.basename(words[0].text) if words else ""
         # What the stage installs by name is there on the slim image too.
