@@ -84,7 +84,8 @@ _OTHER_INSTALLERS = frozenset(
 _SET_UP = re.compile(r"https://(?:install\.python-poetry\.org|astral\.sh/uv|sh\.rustup\.rs)\b")
 # A program that what runs is started or checked with: no installer of packages calls it.
 _WRITES_PROGRAM = re.compile(
-    r"(?:^|\s)(?:-[a-zA-Z]*[oO] ?|--output[ =]|--output-document=)/(?:usr/)?(?:local/)?s?bin/[\w.-]+(?=\s|$)"
+    r"(?:^|\s)(?:-[a-zA-Z]*[oO] ?|--output[ =]|--output-document=)"
+    r"/(?:usr/)?(?:local/)?s?bin/[\w.-]+(?=\s|$)"
 )
 _SENDS = re.compile(r"(?:^|\s)(?:-[a-zA-Z]*[dFTK]\b|--data|--form|--upload|--config|--post)")
 _READ_SCRIPTS = frozenset({"sh", "bash", "python", "python3"})
