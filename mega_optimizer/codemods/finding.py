@@ -35,7 +35,8 @@ class Fix:
     ``edits`` may be a function that makes them: it is called only where the fix is to land, and
     may find that it cannot. ``requires`` are requirements (PEP 508) that the service must declare
     for the edits to hold; the engine turns them into edits of the manifest that a person would
-    edit: the one that declares the package ``beside``.
+    edit: the one that declares the package ``beside``. ``drops`` are packages that the service no
+    longer needs: they leave that manifest where it is a plain requirements file.
     """
 
     place: Place
@@ -43,6 +44,7 @@ class Fix:
     edits: Edits | Callable[[], Edits | Skip] = ()
     requires: tuple[str, ...] = ()
     beside: str | None = None
+    drops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

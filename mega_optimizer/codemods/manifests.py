@@ -104,6 +104,19 @@ def _into_requirements(
     return edited if sorted([*old, worded(requirement)]) == sorted(new) else None
 
 
+def without_lines(content: bytes, names: Sequence[str]) -> bytes:
+    """Return a requirements file without the lines that declare one of ``names``."""
+    from mega_optimizer.repository.dependencies.requirements import logical_lines
+
+    dropped = {_normal(name) for name in names}
+    kept = content
+    for line in reversed(list(logical_lines(content))):
+        found = WORDS.match(line.text.encode())
+        if found and not line.text.startswith("-") and _normal(found[0].decode()) in dropped:
+            kept = kept[: line.start] + kept[line.end :]
+    return kept
+
+
 def _into_setup_cfg(
     path: str, content: bytes, requirement: Requirement, neighbour: str | None, group: str
 ) -> bytes | None:

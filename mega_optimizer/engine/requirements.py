@@ -32,6 +32,7 @@ def with_requirements(
     added = add_requirements(context, wanted, beside=fix.beside)
     if isinstance(added, Skip):
         return added
+    added = _without_dropped(fix, context, added)
     if not added or stale_locks:
         return (*edits, *added)
     paths = {edit.path for edit in added}
@@ -48,6 +49,23 @@ def with_requirements(
         Edit(path, 0, len(context.files.read(path)), content) for path, content in locks.items()
     ]
     return (*edits, *added, *replaced)
+
+
+def _without_dropped(fix: Fix, context: Context, added: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """Return ``added``, with what ``fix`` drops taken out of the requirements files it edits."""
+    from mega_optimizer.codemods.manifests import without_lines
+    from mega_optimizer.codemods.python import edits_between
+
+    plain = {one.path for one in context.dependencies.manifests if one.kind == "requirements"}
+    paths = {edit.path for edit in added} & plain
+    if not fix.drops or not paths:
+        return added
+    edits = [edit for edit in added if edit.path not in paths]
+    for path in sorted(paths):
+        before = context.files.read(path)
+        after = apply_edits(before, [edit for edit in added if edit.path == path])
+        edits += edits_between(path, before, without_lines(after, fix.drops))
+    return tuple(edits)
 
 
 def _worded_as_siblings(
