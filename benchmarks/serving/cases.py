@@ -78,6 +78,12 @@ PRELOAD = Service(
     environment={"OMP_NUM_THREADS": "1"},
     prepare=(FOREST,),
 )
+ORDERS = Service(
+    "rules/serving/flask-to-fastapi/examples/orders.txtar",
+    "/orders",
+    port=8080,
+    environment={"PORT": "{port}"},
+)
 SEED_ALERTS = Request("/notifications/email", "POST", ALERT)
 SEED_TASK = Request(
     "/tasks", "POST", {"name": "retrain", "payload": {"symbol": "BTC", "epochs": 3}}
@@ -89,6 +95,14 @@ CASES = (
         GATEWAY,
         Request("/api/v1/items/42"),
         "one small JSON object from memory",
+    ),
+    Case(
+        "serving/flask-to-fastapi",
+        ORDERS,
+        Request("/orders?limit=10"),
+        "ten orders from memory",
+        seed=(Request("/orders", "POST", {"item": "pens", "count": 2, "price": 1.2}),),
+        seeds=10,
     ),
     Case(
         "serving/production-server",

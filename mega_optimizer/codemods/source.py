@@ -36,7 +36,7 @@ class Source:
         """Each node's parent."""
         return {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
 
-    def range(self, node: ast.expr | ast.stmt | ast.keyword) -> tuple[int, int]:
+    def range(self, node: ast.expr | ast.stmt | ast.keyword | ast.arg) -> tuple[int, int]:
         """Return the bytes ``start:end`` of ``node``."""
         start = self._offset(node.lineno, node.col_offset)
         return start, self._offset(node.end_lineno or 0, node.end_col_offset or 0)
