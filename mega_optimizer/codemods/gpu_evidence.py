@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Also in comments: "uncomment for a GPU" is a plan.
 _MENTIONS = re.compile(
-    rb"\bcuda|cuda\b|nvidia|\bgpus?\b|_gpu|gpu_|\brocm\b|\bdevice_map\b|\bcudnn",
+    rb"\bcuda|cuda\b|nvidia|\bgpus?\b|_gpu|gpu_|\brocm\b|\bdevice_map\b|\bcudnn|_cpu_offload\b",
     re.IGNORECASE,
 )
 # Packages that are of no use without a GPU, or are installed for one.
