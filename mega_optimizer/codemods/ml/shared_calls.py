@@ -126,9 +126,7 @@ def _kind(
         assigned = [
             each
             for each in ast.walk(handler)
-            if isinstance(each, ast.Assign)
-            and len(each.targets) == 1
-            and each.targets[0] in found
+            if isinstance(each, ast.Assign) and len(each.targets) == 1 and each.targets[0] in found
         ]
         if len(found) != 1 or len(assigned) != 1:
             return None
