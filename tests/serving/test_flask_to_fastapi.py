@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -20,9 +14,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.services.rewritten import written
+from tests.services.serving import serving
 
 RULE = "serving/flask-to-fastapi"
-START_UP = 60
 HEADERS = ("content-type", "content-length", "location")
 
 
@@ -43,39 +37,8 @@ class Answer:
     body: bytes = b""
 
 
-@contextmanager
-def serving(folder: Path, program: str) -> Iterator[httpx.Client]:
-    """Run ``python PROGRAM`` on a port of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = folder / f"{port}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, program],
-            cwd=folder,
-            env={**os.environ, "PORT": str(port), "PYTHONPATH": "", "LIMIT": "20"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    deadline = time.monotonic() + START_UP
-    try:
-        while not _accepts(port):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_UP) as client:
-            yield client
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _accepts(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-    except OSError:
-        return False
+def serving_app(folder: Path, program: str = "app.py") -> AbstractContextManager[httpx.Client]:
+    return serving(folder, (program,), {"LIMIT": "20"})
 
 
 def answer(client: httpx.Client, sent: Sent) -> Answer:
@@ -138,14 +101,14 @@ def orders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def answered(orders: tuple[Path, Path]) -> list[Answer]:
     """What Flask answers to the recorded requests."""
-    with serving(orders[0], "app.py") as flask:
+    with serving_app(orders[0]) as flask:
         return [answer(flask, sent) for sent in RECORDED]
 
 
 def test_recorded_requests_are_answered_alike(
     orders: tuple[Path, Path], answered: list[Answer]
 ) -> None:
-    with serving(orders[1], "app.py") as fastapi:
+    with serving_app(orders[1]) as fastapi:
         found = [answer(fastapi, sent) for sent in RECORDED]
     pairs = zip(RECORDED, found, answered, strict=True)
     assert [each for each in pairs if each[1] != each[2]] == []
@@ -176,7 +139,7 @@ methods = st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 
 def test_generated_requests_are_answered_alike(orders: tuple[Path, Path]) -> None:
     before, after = orders
-    with serving(before, "app.py") as flask, serving(after, "app.py") as fastapi:
+    with serving_app(before) as flask, serving_app(after) as fastapi:
 
         @settings(
             max_examples=150,
@@ -229,7 +192,7 @@ def test_conversions_gone_wrong_are_seen(
     (tmp_path / "several.py").write_text(SEVERAL.replace("COUNT", str(len(WRONG))))
 
     unseen = []
-    with serving(tmp_path, "several.py") as client:
+    with serving_app(tmp_path, "several.py") as client:
         for number, (right, _) in enumerate(WRONG):
             client.headers["host"] = f"wrong{number}"
             if [answer(client, sent) for sent in RECORDED] == answered:
@@ -241,7 +204,7 @@ def test_special_types_are_written_alike(tmp_path: Path) -> None:
     requests = [Sent("GET", "/invoices/a%2Bb"), Sent("HEAD", "/invoices/1"), Sent("GET", "/broken")]
     found = []
     for folder in written(RULE, "dates", tmp_path):
-        with serving(folder, "app.py") as client:
+        with serving_app(folder) as client:
             found.append([answer(client, sent) for sent in requests])
     assert found[0] == found[1]
     assert [each.status for each in found[0]] == [203, 203, 500]

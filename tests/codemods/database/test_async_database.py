@@ -1,0 +1,113 @@
+"""Sessions that await: a real PostgreSQL, real Uvicorn, and the same answers as before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from tests.services.postgres import PostgreSQL, postgresql
+from tests.services.rewritten import written
+from tests.services.serving import serving
+
+RULE = "database/async-database"
+TABLE = """
+CREATE TABLE items (
+    id serial PRIMARY KEY, name text UNIQUE NOT NULL, stock integer NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT '2026-11-24T12:00:00Z'
+)
+"""
+CONNECTIONS = 15  # a pool of 5, and 10 more
+REQUESTS: tuple[tuple[str, str, Any], ...] = (
+    ("GET", "/items", None),
+    ("POST", "/items", {"name": "pen", "stock": 3}),
+    ("POST", "/items", {"name": "pen"}),
+    ("POST", "/items", {"name": "book"}),
+    ("GET", "/items?limit=1", None),
+    ("GET", "/items/1", None),
+    ("GET", "/items/99", None),
+    ("DELETE", "/items/1", None),
+    ("DELETE", "/items/1", None),
+    ("GET", "/items", None),
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQL]:
+    with postgresql(max_connections=30) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return written(RULE, "shop", tmp_path_factory.mktemp("shop"))
+
+
+def running(folder: Path, server: PostgreSQL) -> AbstractContextManager[httpx.Client]:
+    """Serve a shop whose table is new."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS items")
+        connection.execute(TABLE)
+    url = server.url.replace("postgresql:", "postgresql+psycopg:")
+    command = ("-m", "uvicorn", "app.main:app", "--port", "{port}")
+    return serving(folder, command, {"DATABASE_URL": url})
+
+
+def test_answers_are_the_same(shop: tuple[Path, Path], server: PostgreSQL) -> None:
+    found = []
+    for folder in shop:
+        with running(folder, server) as client:
+            answers = [client.request(method, path, json=body) for method, path, body in REQUESTS]
+            found.append([(each.status_code, each.content) for each in answers])
+    assert found[0] == found[1]
+    assert [status for status, _ in found[1]] == [200, 201, 409, 201, 200, 200, 404, 204, 204, 200]
+
+
+def test_others_are_answered_while_the_database_is_slow(
+    shop: tuple[Path, Path], server: PostgreSQL
+) -> None:
+    with running(shop[1], server) as client, ThreadPoolExecutor(2 * CONNECTIONS) as threads:
+        with psycopg.connect(server.url) as lock:
+            lock.execute("LOCK TABLE items")
+            waiting = [threads.submit(client.get, "/items") for _ in range(2 * CONNECTIONS)]
+            while _waiting(server) < CONNECTIONS:
+                assert not any(each.done() for each in waiting)
+            # All connections are taken, and half of the requests wait for one.
+            assert client.get("/openapi.json").status_code == 200
+            lock.rollback()
+        assert [each.result().status_code for each in waiting] == [200] * len(waiting)
+
+
+def test_a_restart_of_the_database_is_survived_and_connections_are_closed_at_the_end(
+    shop: tuple[Path, Path], server: PostgreSQL
+) -> None:
+    with running(shop[1], server) as client:
+        assert client.post("/items", json={"name": "pen"}).status_code == 201
+        server.restart()
+        assert client.get("/items").json() == [{"id": 1, "name": "pen", "stock": 0}]
+        assert _connections(server, "TRUE") == 1
+    while _connections(server, "TRUE"):
+        pass
+    since = (server.folder / "log").read_text().rpartition("ready to accept connections")[2]
+    assert "unexpected EOF" not in since
+
+
+def _waiting(server: PostgreSQL) -> int:
+    return _connections(server, "wait_event_type = 'Lock'")
+
+
+def _connections(server: PostgreSQL, condition: str) -> int:
+    """Count the connections of clients, this one left out."""
+    with psycopg.connect(server.url) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
+            f"AND pid <> pg_backend_pid() AND {condition}"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
