@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mega_optimizer.codemods.program import Definition
 from mega_optimizer.repository.place import Place
 from mega_optimizer.repository.python import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mega_optimizer.codemods.program import Definition, Program
+    from mega_optimizer.codemods.program import Program
     from mega_optimizer.repository.python import Call, PythonFacts, Value
 
 FASTAPI = ("fastapi.FastAPI", "fastapi.applications.FastAPI")
@@ -98,11 +100,11 @@ def _collect(
         if "." not in bound and home.bindings.get(local) != bound:
             application.hidden = Place(home.path, call.line)  # bound anew, by a wrapper say
         for path, own in _seen_as(program, home, bound, local):
-            for route in own.routes:
-                if _is(program, path, route.owner, home.path, bound):
-                    _add_route(application, path, route, classes)
-            for each in own.calls:
-                _follow(program, application, own, each, (home.path, bound), classes)
+            uses = program.once(_uses, path).get(Definition(home.path, bound.removeprefix(":")))
+            for route in uses.routes if uses is not None else ():
+                _add_route(application, path, route, classes)
+            for each, is_method in uses.calls if uses is not None else ():
+                _follow(program, application, own, each, is_method, classes)
 
 
 def _returned_as(
@@ -151,11 +153,37 @@ def _seen_as(
             yield path, other
 
 
-def _is(program: Program, path: str, name: str | None, home: str, wanted: str) -> bool:
-    if path == home:
-        return name == wanted
-    found = program.definition(path, name)
-    return found is not None and (found.path, f":{found.name}") == (home, wanted)
+@dataclass(slots=True)
+class _Uses:
+    """What one module does with a variable: its routes, calls of its methods, and of it."""
+
+    routes: list[Route] = field(default_factory=list)
+    calls: list[tuple[Call, bool]] = field(default_factory=list)
+
+
+def _uses(program: Program, path: str) -> dict[Definition, _Uses]:
+    """Return what a module does with each variable of the service, in source order.
+
+    Calls come with whether they are of a method of the variable; else they hand it to a function
+    of the service, which may add routes.
+    """
+    facts = program.facts(path)
+    found: defaultdict[Definition, _Uses] = defaultdict(_Uses)
+    for route in facts.routes if facts is not None else ():
+        owner = program.definition(path, route.owner)
+        if owner is not None:
+            found[owner].routes.append(route)
+    for call in facts.calls if facts is not None else ():
+        owner = program.definition(path, (call.name or "").rpartition(".")[0] or None)
+        if owner is not None:
+            found[owner].calls.append((call, True))
+        if facts is None or not _may_add_routes(program, facts, call):
+            continue
+        handed = {program.definition(path, each.value.name) for each in call.arguments}
+        for each in handed - {owner, None}:
+            if each is not None:
+                found[each].calls.append((call, False))
+    return found
 
 
 def _follow(
@@ -163,22 +191,18 @@ def _follow(
     application: Application,
     facts: PythonFacts,
     call: Call,
-    target: tuple[str, str],
+    is_method: bool,
     classes: tuple[tuple[str, Value], ...],
 ) -> None:
-    home, name = target
-    owner, _, method = (call.name or "").rpartition(".")
-    if owner and _is(program, facts.path, owner, home, name):
+    if is_method:
+        method = (call.name or "").rpartition(".")[2]
         if method == "include_router":
             _include(program, application, facts, call, classes)
         elif method == "add_api_route" and (route := _added_route(program, facts, call)):
             _add_route(application, facts.path, route, classes)
         elif method not in HARMLESS and not _is_decorator(facts, call):
             application.hidden = Place(facts.path, call.line)
-    elif _may_add_routes(program, facts, call) and any(
-        _is(program, facts.path, each.value.name, home, name) for each in call.arguments
-    ):
-        # handed to a function of the service, which may add routes
+    else:
         application.hidden = Place(facts.path, call.line)
 
 

@@ -6,19 +6,20 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mega_optimizer.codemods.import_lines import import_lines
 from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.python import is_test
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.import_lines import When
     from mega_optimizer.repository.python import Call, PythonFacts
 
+T = TypeVar("T")
 REEXPORTS = 5  # how many modules a name may be handed through
 # Imports as they stand in lines; a hundred times as fast as reading the facts of a module.
 _IMPORTS = re.compile(
@@ -55,9 +56,17 @@ class Program:
         self._definitions: dict[tuple[str, str], Definition | None] = {}
         self._imports: dict[str, tuple[str, ...]] = {}
         self._holders: dict[tuple[bytes, ...], frozenset[str]] = {}
+        self._once: dict[tuple[Hashable, ...], Any] = {}
         self._modules = frozenset(context.service.modules)
         self.product = tuple(p for p in context.service.modules if not is_test(p))
         self.tests = tuple(p for p in context.service.modules if is_test(p))
+
+    def once(self, make: Callable[..., T], *of: Hashable) -> T:
+        """Return ``make(program, *of)``, made when it is asked for first."""
+        key = (make, *of)
+        if key not in self._once:
+            self._once[key] = make(self, *of)
+        return cast("T", self._once[key])
 
     def facts(self, path: str) -> PythonFacts | None:
         """Return the facts of a module, None where it cannot be understood."""
