@@ -70,16 +70,18 @@ FORMS = "|".join(
         r":\s*(?:\w+\.)?Session\b|\bSession\s*\(",
     )
 ).encode()
+# One of these stands in each such file: to look for them takes a tenth of the time.
 FORM_WORDS = (
-    b"requests", b"httpx", b"subprocess", b"psycopg", b"pymysql", b"MySQLdb", b"pyodbc",
-    b"oracledb", b"smtplib", b"ftplib", b"redis", b"boto3", b"time.sleep", b"os.system", b"urlopen",
-    b"create_connection", b"elasticsearch", b"connector", b"MongoClient", b"Session",
-)  # fmt: skip
+    *(name.encode() for name in sorted((*WAITING, *CONNECTING))),
+    *(f"from {package}".encode() for package in _PACKAGES),
+)
 
 
 def may_block(program: Program) -> frozenset[str]:
     """Return the modules of the service that may hold calls that make a thread wait."""
-    return frozenset(program.containing(b"(?m)" + FORMS, program.product, *FORM_WORDS))
+    sessions = program.with_word("Session")
+    named = program.containing(b"(?m)" + FORMS, program.product, *FORM_WORDS)
+    return frozenset((*named, *program.containing(b"(?m)" + FORMS, tuple(sessions))))
 
 
 def blocks(program: Program, found: Definition) -> Call | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mega_optimizer.repository.memo import by_content
+from mega_optimizer.repository.python.walk import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,9 +93,9 @@ def _inside(node: ast.AST, scope: str, deferred: bool) -> Iterator[tuple[ast.AST
     if isinstance(node, DEFINITIONS):
         inner = f"{scope}.{node.name}" if scope else node.name
         own = set(map(id, node.body))
-        for part in ast.iter_child_nodes(node):
+        for part in parts_of(node):
             yield part, inner if id(part) in own else scope, False
         return
     later = deferred or isinstance(node, ast.Lambda | ast.GeneratorExp)
-    for part in ast.iter_child_nodes(node):
+    for part in parts_of(node):
         yield part, scope, later

@@ -267,3 +267,32 @@ def test_migrations_are_known_by_their_path() -> None:
     assert is_migration("alembic/env.py")
     assert is_migration("app/migrations/0001.py")
     assert not is_migration("app/alembic.py")
+
+
+@pytest.mark.parametrize(
+    ("body", "waits"),
+    [
+        ("await f()", True),
+        ("async for x in y: pass", True),
+        ("async with x: pass", True),
+        ("return [x async for x in y]", True),
+        ("async def inner():\n        await f()", False),
+        ("return [x for x in y]", False),
+    ],
+)
+def test_what_a_coroutine_waits_for(body: str, waits: bool) -> None:
+    function = facts_of(f"async def f():\n    {body}\n").function("f")
+    assert function is not None
+    assert function.waits is waits
+
+
+def test_arguments_keep_their_order_around_keywords() -> None:
+    (call,) = facts_of("f(1, *a, x=2, *b, **c)\n").calls
+    written = [(each.star, each.keyword, each.value.text) for each in call.arguments]
+    assert written == [
+        ("", None, ""),
+        ("*", None, "a"),
+        ("", "x", ""),
+        ("*", None, "b"),
+        ("**", None, "c"),
+    ]

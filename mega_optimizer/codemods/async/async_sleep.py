@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 
 SLEEP = "time.sleep"
 OTHER_LOOPS = frozenset({"trio", "curio", "gevent", "eventlet"})
+# What calls it or may, by its name or another one.
+SLEEPING = (
+    rb"\btime\s*\.\s*sleep\b|\bfrom[ \t]+time[ \t]+import\b|\bimport\b[^\n#]*\btime[ \t]+as\b"
+)
 REPLACED = rb"[\"'](?:[\w.]+\.)?(?:time\.)?sleep[\"']"
 
 
 def find(context: Context) -> Iterator[Outcome]:
     """Yield one fix for each module whose coroutines sleep, skips where they may not be changed."""
     program = context.program
-    for path in program.containing(rb"\bsleep\s*\(", program.product, b"sleep"):
+    coroutines = tuple(program.with_word("async"))
+    for path in program.containing(SLEEPING, coroutines, b"time"):
         facts = context.python(path)
         content = context.read(path)
         if isinstance(facts, Problem) or isinstance(content, Problem):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.annotations import oldest_python
 from mega_optimizer.codemods.blocking import WAITING, blocks, may_block, thread_hazard
-from mega_optimizer.codemods.bodies import bodies
 from mega_optimizer.codemods.call_graph import callee_of, calls_of, function_of, reached
 from mega_optimizer.codemods.finding import Edit, Fix, Skip
 from mega_optimizer.codemods.program import Definition
@@ -24,7 +23,6 @@ from mega_optimizer.repository.place import Place, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mega_optimizer.codemods.bodies import Bodies
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.finding import Edits, Outcome
     from mega_optimizer.codemods.program import Program
@@ -37,6 +35,7 @@ DIRECT = (
     rb"\b(?:requests|httpx)\.(?:get|post|put|patch|delete|head|request)\(|\burlopen\("
     rb"|\bsubprocess\."
 )
+DIRECT_WORDS = (b"requests.", b"httpx.", b"urlopen", b"subprocess.")
 NEAREST = 6  # functions of a helper that are looked at: what lies deeper may never run
 NEAR = 3  # imports from a handler to what it waits for
 LOOPS = frozenset({"asyncio", "anyio", "trio", "uvloop"})
@@ -49,21 +48,21 @@ def find(context: Context) -> Iterator[Outcome]:
     paths = program.containing(rb"\basync\s+def\b", program.product, b"async") if waiting else ()
     for path in paths:
         routes_here = next(program.containing(ROUTE, (path,)), None) is not None
-        if not routes_here and next(program.containing(DIRECT, (path,)), None) is None:
+        direct = program.containing(DIRECT, (path,), *DIRECT_WORDS)
+        if not routes_here and next(direct, None) is None:
             continue
         if not _is_near(program, path, waiting, NEAR if routes_here else 0):
             continue
         homes = waiting if routes_here else frozenset()
         facts = context.python(path)
-        content = context.read(path)
-        if isinstance(facts, Problem) or isinstance(content, Problem):
+        if isinstance(facts, Problem):
             continue
         routes = {each.handler.path: each for each in facts.routes}
         for function in facts.functions:
             if not function.is_async or facts.function(function.path) is None:
                 continue
             route = routes.get(function.path)
-            if route is not None and not _waits(bodies(path, content), function):
+            if route is not None and not _waits(function):
                 yield from _handler(context, facts, route)
             else:
                 yield from _coroutine(context, facts, function, homes)
@@ -79,9 +78,8 @@ def _is_near(program: Program, path: str, goals: frozenset[str], depth: int) -> 
     return False
 
 
-def _waits(standing: Bodies, function: Function) -> bool:
-    nested = "." in function.path
-    return nested or function.is_generator or function.path in standing.waiting
+def _waits(function: Function) -> bool:
+    return "." in function.path or function.is_generator or function.waits
 
 
 # Handlers that await nothing

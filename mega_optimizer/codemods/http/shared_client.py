@@ -8,7 +8,6 @@ https://docs.aiohttp.org/en/stable/client_quickstart.html#make-a-request).
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -69,7 +68,7 @@ def _of_module(
                 yield objection
             continue
         moved[call] = goes
-        stays = replace(call.value, arguments=_staying(call, goes))
+        stays = call.value._replace(arguments=_staying(call, goes))
         groups.setdefault((client, stays), []).append(call)
     if not groups:
         return

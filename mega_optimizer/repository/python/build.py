@@ -98,6 +98,7 @@ def _function(walk: Walk, seen: tuple[FunctionNode, Scope, Scope], names: NameTa
             None if each is None else names.value(each, inner) for each in walk.returns[inner]
         ),
         global_names=frozenset(walk.globals[inner]),
+        waits=inner.path in walk.waiting,
     )
 
 

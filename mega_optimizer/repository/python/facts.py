@@ -5,12 +5,15 @@ Names. ``text`` is a dotted name as written (``np.array``). ``name`` is what it 
 relative imports; ``:Class.method`` or ``:app`` for what this file itself defines exactly once;
 ``None`` where that is not known (rebound, shadowed, try/except, star import, patched).
 Scopes are dotted paths of the enclosing functions and classes, ``""`` for the module.
+
+What a file has hundreds of is a named tuple, which is made three times as fast as a frozen
+dataclass.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +33,7 @@ Kind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """An expression, six levels deep; what lies deeper or is of another kind is ``other``.
 
     ``text`` and ``name`` are those of the name, of the function called, or of the thing that is
@@ -50,8 +52,7 @@ class Value:
         return next((each.value for each in self.arguments if each.keyword == keyword), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """One argument. ``keyword`` is None for a positional one; ``star`` is ``*`` or ``**``."""
 
     value: Value
@@ -59,8 +60,7 @@ class Argument:
     star: Literal["", "*", "**"] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
+class Import(NamedTuple):
     """One name bound by an import. ``bound`` is ``*`` for a star import."""
 
     bound: str
@@ -70,8 +70,7 @@ class Import:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call of a dotted name. It is the ``ordinal``-th (from 0) call of ``text`` in ``scope``.
 
     The count follows the source, over all functions of the same dotted path. ``deferred`` says
@@ -134,7 +133,8 @@ class Function:
     """A function or method; ``path`` is its dotted path, its own name last.
 
     ``returns`` are the values of its own return statements (None for a bare one).
-    ``global_names`` are what it declares ``global``.
+    ``global_names`` are what it declares ``global``. ``waits`` says that it holds an ``await``,
+    ``async for``, ``async with`` or asynchronous comprehension of its own.
     """
 
     path: str
@@ -146,6 +146,7 @@ class Function:
     annotation: Value | None
     returns: tuple[Value | None, ...]
     global_names: frozenset[str]
+    waits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +159,7 @@ class Class:
     decorators: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """``target = value`` for one plain or dotted target."""
 
     target: str

@@ -24,6 +24,8 @@ class NameTable:
 
     def __init__(self, walk: Walk) -> None:
         self._walk = walk
+        self._roots: dict[tuple[str, Scope], str | None] = {}
+        self._names: dict[tuple[str, Scope], Value] = {}
         self._has_star = any(each.bound == "*" for each in walk.imports)
         self._patched: frozenset[str] = frozenset()
         self._patched = frozenset(
@@ -38,7 +40,10 @@ class NameTable:
         A name that this file assigns to (``json.dumps = …``) is unknown unless ``patched``.
         """
         root, dot, rest = text.partition(".")
-        target = self._root(root, scope)
+        key = (root, scope)
+        if key not in self._roots:
+            self._roots[key] = self._root(root, scope)
+        target = self._roots[key]
         if target is None:
             return None
         name = f"{target}{dot}{rest}"
@@ -70,12 +75,13 @@ class NameTable:
 
     def value(self, node: ast.expr, scope: Scope, depth: int = DEPTH) -> Value:
         """Return ``node`` as a plain value."""
-        if isinstance(node, ast.Constant):
-            return Value("constant", constant=node.value)
-        if isinstance(node, ast.Name | ast.Attribute):
+        kind = type(node)
+        if kind is ast.Constant:
+            return Value("constant", constant=node.value)  # type: ignore[attr-defined]
+        if kind is ast.Name or kind is ast.Attribute:
             text = dotted(node)
             if text is not None:
-                return Value("name", text, self.resolve(text, scope))
+                return self._name(text, scope)
         if depth == 0:
             return OTHER
         if isinstance(node, ast.Attribute):
@@ -89,6 +95,13 @@ class NameTable:
             return Value("call", text, name, None, self._call_arguments(node, scope, depth))
         return self._compound(node, scope, depth)
 
+    def _name(self, text: str, scope: Scope) -> Value:
+        """Return the value of a dotted name: a file has many of the same."""
+        key = (text, scope)
+        if key not in self._names:
+            self._names[key] = Value("name", text, self.resolve(text, scope))
+        return self._names[key]
+
     def _method_call(self, node: ast.Call, scope: Scope, depth: int) -> Value:
         """Return ``f(x).method(y)``: the receiver comes first among the arguments."""
         if not isinstance(node.func, ast.Attribute):
@@ -98,19 +111,23 @@ class NameTable:
         return Value("call", f".{node.func.attr}", None, None, arguments)
 
     def _call_arguments(self, node: ast.Call, scope: Scope, depth: int) -> tuple[Argument, ...]:
-        found: list[tuple[tuple[int, int], Argument]] = []
+        found: list[Argument] = []
         for positional in node.args:
             starred = isinstance(positional, ast.Starred)
             inner = positional.value if isinstance(positional, ast.Starred) else positional
-            value = self.value(inner, scope, depth - 1)
-            place = (positional.lineno, positional.col_offset)
-            found.append((place, Argument(value, None, "*" if starred else "")))
+            found.append(
+                Argument(self.value(inner, scope, depth - 1), None, "*" if starred else "")
+            )
         for keyword in node.keywords:
             value = self.value(keyword.value, scope, depth - 1)
-            place = (keyword.lineno, keyword.col_offset)
-            found.append((place, Argument(value, keyword.arg, "" if keyword.arg else "**")))
-        found.sort(key=lambda each: each[0])
-        return tuple(argument for _, argument in found)
+            found.append(Argument(value, keyword.arg, "" if keyword.arg else "**"))
+        if node.args and node.keywords and isinstance(node.args[-1], ast.Starred):
+            # only ``*args`` may stand behind a keyword
+            written: list[ast.expr | ast.keyword] = [*node.args, *node.keywords]
+            places = [(each.lineno, each.col_offset) for each in written]
+            order = sorted(range(len(found)), key=places.__getitem__)
+            return tuple(found[position] for position in order)
+        return tuple(found)
 
     def _compound(self, node: ast.expr, scope: Scope, depth: int) -> Value:
         def parts(*nodes: ast.expr | None) -> tuple[Argument, ...]:

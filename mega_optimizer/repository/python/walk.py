@@ -11,7 +11,7 @@ from mega_optimizer.repository.python.facts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from mega_optimizer.repository.python.facts import Where
 
@@ -48,6 +48,30 @@ class Scope:
         return f"{self.path}.{name}" if self.path else name
 
 
+# Parts of a node that hold no names and run no code.
+_PLAIN_PARTS = frozenset({"ctx", "kind", "level", "op", "ops", "type_comment"})
+_PARTS: dict[type[ast.AST], tuple[str, ...]] = {}
+
+
+def parts_of(node: ast.AST) -> list[ast.AST]:
+    """Return the nodes directly within ``node``, in the order of its fields.
+
+    Contexts and operators are left out, and the rest found faster than by ``iter_child_nodes``.
+    """
+    kind = type(node)
+    names = _PARTS.get(kind)
+    if names is None:
+        names = _PARTS[kind] = tuple(each for each in kind._fields if each not in _PLAIN_PARTS)
+    found: list[ast.AST] = []
+    for name in names:
+        part = getattr(node, name, None)
+        if isinstance(part, list):
+            found += [each for each in part if isinstance(each, ast.AST)]
+        elif isinstance(part, ast.AST):
+            found.append(part)
+    return found
+
+
 def dotted(node: ast.AST) -> str | None:
     """Return ``a.b.c`` for a name or a chain of attributes of a name, else None."""
     parts: list[str] = []
@@ -74,6 +98,7 @@ class Walk:
         self.loads: defaultdict[str, set[str]] = defaultdict(set)
         self.returns: defaultdict[Scope, list[ast.expr | None]] = defaultdict(list)
         self.generators: set[Scope] = set()
+        self.waiting: set[str] = set()  # paths of scopes that hold an await or the like
         self.globals: defaultdict[Scope, set[str]] = defaultdict(set)
         self.has_main_guard = False
         self.is_template = False
@@ -81,14 +106,15 @@ class Walk:
         self._push(tree.body, self.module, "plain")
         while self._stack:
             node, scope, where = self._stack.pop()
-            visit = _VISITORS.get(type(node))
-            if visit is None:
-                self._push(ast.iter_child_nodes(node), scope, where)
-            else:
+            kind = type(node)
+            visit = _VISITORS.get(kind)
+            if visit is not None:
                 visit(self, node, scope, where)
+            elif kind is not ast.Constant:
+                self._push(parts_of(node), scope, where)
 
-    def _push(self, nodes: Iterable[ast.AST | None], scope: Scope, where: Where) -> None:
-        self._stack.extend([(n, scope, where) for n in reversed(list(nodes)) if n is not None])
+    def _push(self, nodes: Sequence[ast.AST | None], scope: Scope, where: Where) -> None:
+        self._stack += [(n, scope, where) for n in reversed(nodes) if n is not None]
 
     def _bind(self, scope: Scope, name: str, target: str | None, line: int) -> None:
         if name in scope.global_names:
@@ -175,7 +201,7 @@ class Walk:
         key = target.slice if isinstance(target, ast.Subscript) else None
         text = dotted(place)
         if text is None:
-            self._push(ast.iter_child_nodes(target), scope, where)
+            self._push(parts_of(target), scope, where)
             return
         self.loads[scope.path].add(text if key else text.rpartition(".")[0])
         self.stores.append((text, key, value, scope, target.lineno))
@@ -204,12 +230,12 @@ class Walk:
         name = node.rest if isinstance(node, ast.MatchMapping) else node.name
         if name:
             self._bind(scope, name, None, node.lineno)
-        self._push(ast.iter_child_nodes(node), scope, where)
+        self._push(parts_of(node), scope, where)
 
     # Statements that make what they hold conditional
 
     def _try(self, node: ast.Try, scope: Scope, where: Where) -> None:
-        self._push(ast.iter_child_nodes(node), scope, "try")
+        self._push(parts_of(node), scope, "try")
 
     def _if(self, node: ast.If, scope: Scope, where: Where) -> None:
         test = dotted(node.test)
@@ -224,7 +250,9 @@ class Walk:
     def _loop(
         self, node: ast.For | ast.AsyncFor | ast.While | ast.Match, scope: Scope, where: Where
     ) -> None:
-        self._push(ast.iter_child_nodes(node), scope, _stronger(where, "conditional"))
+        if isinstance(node, ast.AsyncFor):
+            self.waiting.add(scope.path)
+        self._push(parts_of(node), scope, _stronger(where, "conditional"))
 
     # Expressions
 
@@ -275,7 +303,9 @@ class Walk:
         where: Where,
     ) -> None:
         inner = Scope(scope.path, scope, "comprehension")
-        self._push(ast.iter_child_nodes(node), inner, where)
+        if any(each.is_async for each in node.generators):
+            self.waiting.add(scope.path)
+        self._push(parts_of(node), inner, where)
 
     def _walrus(self, node: ast.NamedExpr, scope: Scope, where: Where) -> None:
         owner = scope
@@ -283,6 +313,10 @@ class Walk:
             owner = owner.parent
         self._bind(owner, node.target.id, None, node.lineno)
         self._stack.append((node.value, scope, where))
+
+    def _wait(self, node: ast.Await | ast.AsyncWith, scope: Scope, where: Where) -> None:
+        self.waiting.add(scope.path)
+        self._push(parts_of(node), scope, where)
 
     def _return(self, node: ast.Return, scope: Scope, where: Where) -> None:
         self.returns[scope].append(node.value)
@@ -370,6 +404,8 @@ _VISITORS: dict[type[ast.AST], Callable[[Walk, Any, Scope, Where], None]] = {
     ast.GeneratorExp: Walk._comprehension,
     ast.DictComp: Walk._comprehension,
     ast.NamedExpr: Walk._walrus,
+    ast.Await: Walk._wait,
+    ast.AsyncWith: Walk._wait,
     ast.Return: Walk._return,
     ast.Yield: Walk._yield,
     ast.YieldFrom: Walk._yield,
