@@ -11,6 +11,7 @@ import codecs
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mega_optimizer.repository.memo import by_content
 from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.python import python_facts
 
@@ -50,15 +51,15 @@ class Source:
 
     def call(self, fact: Call) -> ast.Call | None:
         """Return the node of a call that the facts of this file name."""
-        return next(
-            (
-                node
-                for node in self.calls()
-                if (node.lineno, node.col_offset + 1) == (fact.line, fact.column)
-                and ast.unparse(node.func) == fact.text
-            ),
-            None,
-        )
+        here = self._calls_at.get((fact.line, fact.column), ())
+        return next((node for node in here if ast.unparse(node.func) == fact.text), None)
+
+    @cached_property
+    def _calls_at(self) -> dict[tuple[int, int], list[ast.Call]]:
+        found: dict[tuple[int, int], list[ast.Call]] = {}
+        for node in self.calls():
+            found.setdefault((node.lineno, node.col_offset + 1), []).append(node)
+        return found
 
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield what ``node`` stands in, from the inside outwards."""
@@ -78,6 +79,7 @@ class Source:
         return first, last
 
 
+@by_content(size=16)
 def read_source(path: str, content: bytes) -> Source | Problem:
     """Return the tree of a file that :func:`python_facts` understands, or why there is none.
 

@@ -16,7 +16,7 @@ from mega_optimizer.codemods.database.models import tables
 from mega_optimizer.codemods.database.queries import Condition, queries
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.program import Definition
-from mega_optimizer.repository.place import Place
+from mega_optimizer.repository.place import Place, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.database.models import Column, Table
     from mega_optimizer.codemods.database.queries import Query
-    from mega_optimizer.codemods.finding import Edit, Edits, Outcome
+    from mega_optimizer.codemods.finding import Edits, Outcome
     from mega_optimizer.codemods.program import Program
 
 # Few values: an index is hardly ever used.
@@ -150,15 +150,16 @@ def _makes_index(statement: bytes, table: Table, column: Column) -> bool:
 def _edits(context: Context, table: Table, columns: list[Column], place: Place) -> Edits | Skip:
     import libcst as cst
 
-    from mega_optimizer.codemods.python import edits_between, replace_calls, skipped, with_keyword
-    from mega_optimizer.repository.place import Problem
+    from mega_optimizer.codemods.call_edits import change_calls
+    from mega_optimizer.codemods.python import with_keyword
 
     path = table.facts.path
-    tree = context.tree(path)
-    if isinstance(tree, Problem):
-        return skipped(tree)
-    changed = replace_calls(
-        tree,
+    content = context.read(path)
+    if isinstance(content, Problem):
+        return Skip(place, content.code, content.message)
+    changed = change_calls(
+        path,
+        content,
         {
             each.call: lambda node, column=each.call.column: with_keyword(  # type: ignore[misc]
                 node, "index", cst.Name("True"), column
@@ -166,7 +167,6 @@ def _edits(context: Context, table: Table, columns: list[Column], place: Place) 
             for each in columns
         },
     )
-    if changed is None:
-        return Skip(place, "not-found-again", "the call could not be found again in the tree")
-    edits: tuple[Edit, ...] = edits_between(path, tree.bytes, changed)
-    return (*edits, *index_migration(context, table, columns))
+    if isinstance(changed, Skip):
+        return changed
+    return (*changed, *index_migration(context, table, columns))

@@ -70,18 +70,13 @@ def _edits(
 ) -> Edits | Skip:
     import libcst as cst
 
-    from mega_optimizer.codemods.python import edits_between, replace_calls, skipped, with_keyword
+    from mega_optimizer.codemods.call_edits import change_calls
+    from mega_optimizer.codemods.python import with_keyword
 
-    tree = context.tree(facts.path)
-    if isinstance(tree, Problem):
-        return skipped(tree)
-    try:
-        changed = replace_calls(
-            tree,
-            {call: lambda node: with_keyword(node, KEYWORD, cst.Integer(str(level)), call.column)},
-        )
-        if changed is None:
-            return Skip(place, "not-found-again", "the call could not be found again in the tree")
-        return edits_between(facts.path, tree.bytes, changed)
-    except RecursionError:
-        return Skip(place, "too-deep", "is nested too deeply to be rewritten safely")
+    content = context.read(facts.path)
+    if isinstance(content, Problem):
+        return Skip(place, content.code, content.message)
+    value = cst.Integer(str(level))
+    return change_calls(
+        facts.path, content, {call: lambda node: with_keyword(node, KEYWORD, value, call.column)}
+    )
