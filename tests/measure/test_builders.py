@@ -217,6 +217,7 @@ def test_what_is_built_in_a_kept_store_is_found_again(tmp_path: Path) -> None:
     assert first.image == second.image
     assert first.layers == second.layers
     assert stores_of_runs() <= stores
+    assert not (tmp_path / "store" / "scratch").exists()
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class Buildah:
 
     def __enter__(self) -> Self:
         self._store = PrivateStore("buildah", self.kept)
-        self._program = ("buildah", *self._store.options)
+        self._program = self._store.command
         self._layers = LayerFolder(self._store.folder / "layers")
         if self.kept:
             answer([*self._program, "rm", "--all"])  # of a run that was killed

@@ -59,7 +59,7 @@ class Engine:
     def __enter__(self) -> Engine:
         self._folder = Path(tempfile.mkdtemp(prefix="mega-optimize-"))
         self._store = PrivateStore("podman") if self.program == "podman" else None
-        self._command = (self.program, *(self._store.options if self._store else ()))
+        self._command = tuple(self._store.command) if self._store else (self.program,)
         self._pushed = LayerFolder(self._folder / "layers")
         self._made: list[tuple[str, ...]] = []
         return self

@@ -82,10 +82,16 @@ def answer(command: Sequence[str], seconds: float = 120) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BuilderError(f"{command[0]} does not answer: {error}") from error
+        raise BuilderError(f"{_program(command)} does not answer: {error}") from error
     if done.returncode:
-        raise BuilderError(f"{command[0]}: {last_line(done.stderr.decode(errors='replace'))}")
+        told = last_line(done.stderr.decode(errors="replace"))
+        raise BuilderError(f"{_program(command)}: {told}")
     return done.stdout.decode(errors="replace")
+
+
+def _program(command: Sequence[str]) -> str:
+    """Return the program that a command runs, in an environment that it may change first."""
+    return next(word for word in command if word != "env" and "=" not in word)
 
 
 def run_watched(command: Sequence[str], log: Path, limits: Limits, disk: Path) -> str | None:

@@ -42,8 +42,13 @@ class PrivateStore:
         self.folder = kept or Path(tempfile.mkdtemp(prefix=prefix, dir=theirs.parent))
         self._lock = _locked(self.folder) if kept else None
         self._running = Path(tempfile.mkdtemp(prefix=prefix, dir=temporary))
+        # What the program writes on its way is here too: a killed one leaves gigabytes behind.
+        self._scratch = self.folder / "scratch"
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir()
         driver = store["graphdrivername"]
-        self.options: Sequence[str] = (
+        self.command: Sequence[str] = (
+            *("env", f"TMPDIR={self._scratch}", program),
             *("--root", str(self.folder / "root"), "--runroot", str(self._running)),
             *("--storage-driver", driver, "--storage-opt", f"{driver}.imagestore={theirs}"),
         )
@@ -51,6 +56,7 @@ class PrivateStore:
     def remove(self) -> None:
         """Remove everything that is in the store, and the store; of a kept one, what ran."""
         _unmount_below(self.folder)
+        shutil.rmtree(self._scratch, ignore_errors=True)
         if self._lock is None:
             shutil.rmtree(self.folder, ignore_errors=True)
         _remove(self._running)
