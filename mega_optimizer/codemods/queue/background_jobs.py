@@ -172,6 +172,8 @@ def _body_objection(node: FunctionNode, parameter: str) -> tuple[str, str] | Non
             block = outer.body if current in outer.body else outer.orelse
         elif outer is node:
             block = node.body
+        elif isinstance(outer, ast.Try) and _passes_on(outer) and current in outer.body:
+            block = outer.body
         else:
             return "inside-a-block", "it is added in a loop, or within try or with"
         if not all(_only_answers(each) for each in block[block.index(current) + 1 :]):
@@ -179,6 +181,21 @@ def _body_objection(node: FunctionNode, parameter: str) -> tuple[str, str] | Non
         assert isinstance(outer, ast.stmt)
         current = outer
     return None
+
+
+def _passes_on(block: ast.Try) -> bool:
+    """Whether a ``try`` lets an HTTPException of its body through before it catches others."""
+    first = block.handlers[0] if block.handlers else None
+    named = ast.unparse(first.type) if first is not None and first.type is not None else ""
+    return (
+        first is not None
+        and named.rpartition(".")[2] in ("HTTPException", "StarletteHTTPException")
+        and len(first.body) == 1
+        and isinstance(first.body[0], ast.Raise)
+        and first.body[0].exc is None
+        and not block.orelse
+        and not block.finalbody
+    )
 
 
 def _only_answers(statement: ast.stmt) -> bool:

@@ -57,6 +57,11 @@ PLAIN_CALLS = frozenset(
         "secrets.token_urlsafe",
     }
 )  # fmt: skip
+# Types of SQLAlchemy's columns whose values are as plain.
+COLUMNS = {
+    "Integer": "int", "BigInteger": "int", "SmallInteger": "int", "String": "str", "Text": "str",
+    "Unicode": "str", "UnicodeText": "str", "Boolean": "bool", "Float": "float",
+}  # fmt: skip
 DEPTH = 4
 PLAINLY: Literal["plain"] = "plain"
 
@@ -115,41 +120,128 @@ def _all_plain(names: Names, values: list[ast.expr], depth: int) -> Sent | None:
 
 def _of_name(names: Names, name: str, depth: int) -> Sent | None:
     """Return how a parameter of the handler, or a local variable that is set once, is sent."""
-    stores = [
-        inner
-        for inner in ast.walk(names.node)
-        if isinstance(inner, ast.Name) and inner.id == name and isinstance(inner.ctx, ast.Store)
-    ]
-    arguments = names.node.args
-    for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
-        if each.arg == name:
-            return None if stores else _of_type(names, each.annotation)
+    stores = _stores(names.node, name)
+    annotation = _parameter_type(names.node, name)
+    if annotation is not None:
+        return None if stores else _of_type(names, annotation)
     if len(stores) != 1:
         return None
+    made = _made(names.node, stores[0])
+    if made is not None:
+        return sent_as(names, made, depth + 1)
     for inner in ast.walk(names.node):
-        if isinstance(inner, ast.Assign) and inner.targets == stores:
-            return sent_as(names, inner.value, depth + 1)
         if isinstance(inner, ast.AnnAssign) and inner.target is stores[0]:
             return _of_type(names, inner.annotation)
     return None
 
 
+def _stores(node: ast.AST, name: str) -> list[ast.Name]:
+    return [
+        inner
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Name) and inner.id == name and isinstance(inner.ctx, ast.Store)
+    ]
+
+
+def _made(node: ast.AST, store: ast.Name) -> ast.expr | None:
+    """Return the value of the plain assignment to a variable."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Assign) and inner.targets == [store]:
+            return inner.value
+    return None
+
+
+def _parameter_type(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> ast.expr | None:
+    arguments = node.args
+    for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+        if each.arg == name:
+            return each.annotation
+    return None
+
+
 def _of_attribute(names: Names, value: ast.Attribute, depth: int) -> Sent | None:
-    """Return how a field of a model, or ``uuid4().hex``, is sent."""
-    owner = sent_as(names, value.value, depth + 1)
-    if isinstance(owner, Definition):
-        return _of_field(names.program, owner, value.attr)
-    if value.attr == "hex" and owner == PLAINLY:
+    """Return how a field of a model, a column of a row, or ``uuid4().hex``, is sent."""
+    owner = _class_behind(names, value.value, depth + 1)
+    if owner is not None:
+        annotation, home = _field(names.program, owner, value.attr)
+        return _of_type(home, annotation) if home is not None else None
+    if value.attr == "hex" and sent_as(names, value.value, depth + 1) == PLAINLY:
         return PLAINLY
     return None
 
 
-def _of_field(program: Program, model: Definition, name: str) -> Sent | None:
-    facts, node = program.facts(model.path), class_node(program, model)
-    for each in node.body if node is not None else ():
-        if isinstance(each, ast.AnnAssign) and ast.unparse(each.target) == name and facts:
-            return _of_type(Names(program, facts, _nothing()), each.annotation)
-    return None
+def _class_behind(names: Names, value: ast.expr, depth: int) -> Definition | None:
+    """Return the class of the service whose object an expression is, else None."""
+    if depth > DEPTH:
+        return None
+    if isinstance(value, ast.Await):
+        return _class_behind(names, value.value, depth)
+    if isinstance(value, ast.Name):
+        stores = _stores(names.node, value.id)
+        annotation = _parameter_type(names.node, value.id)
+        if annotation is not None:
+            return None if stores else _own_class(names, annotation)
+        made = _made(names.node, stores[0]) if len(stores) == 1 else None
+        return _class_behind(names, made, depth + 1) if made is not None else None
+    if isinstance(value, ast.Attribute):
+        owner = _class_behind(names, value.value, depth + 1)
+        annotation, home = _field(names.program, owner, value.attr) if owner else (None, None)
+        return _own_class(home, annotation) if home is not None else None
+    if not isinstance(value, ast.Call):
+        return None
+    found = names.program.definition(names.facts.path, names.resolve(ast.unparse(value.func)))
+    home_facts = names.program.facts(found.path) if found is not None else None
+    if found is None or home_facts is None:
+        return None
+    if class_node(names.program, found) is not None:
+        return found
+    home = Names(names.program, home_facts, _nothing())
+    return _own_class(home, function_annotation(names.program, found))
+
+
+def _own_class(names: Names, annotation: ast.expr | None) -> Definition | None:
+    """Return the class of the service that an annotation names, ``Annotated`` or not."""
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value).endswith(
+        "Annotated"
+    ):
+        inner = annotation.slice
+        annotation = inner.elts[0] if isinstance(inner, ast.Tuple) else None
+    if not isinstance(annotation, ast.Name | ast.Attribute):
+        return None
+    name = names.facts.resolve(ast.unparse(annotation))
+    found = names.program.definition(names.facts.path, name)
+    return found if found is not None and class_node(names.program, found) is not None else None
+
+
+def _field(program: Program, owner: Definition, name: str) -> tuple[ast.expr | None, Names | None]:
+    """Return the type of a field of a model or of a column of a table, and where it is named."""
+    facts, node = program.facts(owner.path), class_node(program, owner)
+    if facts is None or node is None:
+        return None, None
+    names = Names(program, facts, _nothing())
+    for each in node.body:
+        if isinstance(each, ast.AnnAssign) and ast.unparse(each.target) == name:
+            annotation: ast.expr = each.annotation
+            if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value).endswith(
+                "Mapped"
+            ):
+                annotation = annotation.slice
+            return annotation, names
+        if (
+            isinstance(each, ast.Assign)
+            and ast.unparse(each.targets[0]) == name
+            and isinstance(each.value, ast.Call)
+            and ast.unparse(each.value.func).endswith("Column")
+            and each.value.args
+        ):
+            kind = ast.unparse(each.value.args[0]).partition("(")[0].rpartition(".")[2]
+            plain = COLUMNS.get(kind)
+            return (ast.Name(plain), names) if plain is not None else (None, None)
+    for base in node.bases:
+        inherited = _own_class(names, base)
+        if inherited is not None and inherited != owner:
+            return _field(program, inherited, name)
+    return None, None
 
 
 def _of_call(names: Names, call: ast.Call, depth: int) -> Sent | None:

@@ -30,8 +30,9 @@ OWN_OF_EACH_PROCESS = re.compile(
     r"sqlalchemy\.(?!.*Async)(?!.*async_)|sqlmodel\.(?:create_engine|Session)|redis\.(?!asyncio)|"
     r"httpx\.(?:Client|Timeout|Limits|URL)$|requests\.[Ss]ession$|jinja2\.|typing\.|datetime\.|"
     r"collections\.namedtuple$|decimal\.|uuid\.UUID$|builtins\.(?:str|int|float|bool|bytes|"
-    r"frozenset|tuple)\b|passlib\.|string\.Template$|boto3\.|botocore\.|urllib\.parse\."
+    r"frozenset|tuple)\b|passlib\.|fastapi_mail\.|openai\.OpenAI$|anthropic\.Anthropic$|twilio\.|sendgrid\.|string\.Template$|boto3\.|botocore\.|urllib\.parse\."
 )
+OF_NO_LOOP = ("logging.", "structlog.", "re.", "os.", "pathlib.", "fastapi_mail.", "jinja2.")
 # Packages of work that is worth a process of its own.
 HEAVY = MODELS | {
     "smtplib", "aiosmtplib", "fastapi_mail", "sendgrid", "resend", "twilio", "openai", "anthropic",
@@ -182,7 +183,7 @@ def _each_process_may_have(program: Program, variable: Definition, is_async: boo
         return not _is_changed(program, variable)
     if value.kind != "call":
         return True
-    if is_async and not (value.name or "").startswith(("logging.", "structlog.", "re.", "os.")):
+    if is_async and not (value.name or "").startswith(OF_NO_LOOP):
         call = _call_of(home, value)
         return call is not None and settings_class(program, home, call) is not None
     if OWN_OF_EACH_PROCESS.match(value.name or ""):
