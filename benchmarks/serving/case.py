@@ -52,7 +52,8 @@ class Case:
     is measured. ``seed`` is sent to the service before, each request ``seeds`` times. ``varies``
     names keys of the answer that differ from call to call. ``delay`` is the time in milliseconds
     that the upstream takes for an answer, ``seconds`` the length of one run: longer where an answer
-    is slow.
+    is slow. ``beside`` is what runs beside the service afterwards, a worker; its CPU and memory are
+    not counted.
     """
 
     rule: str
@@ -66,3 +67,4 @@ class Case:
     seconds: float = 2
     delay: int = 0
     varies: tuple[str, ...] = ()
+    beside: str = ""

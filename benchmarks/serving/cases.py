@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks.serving.case import Case, Request, Service
 
 POSTGRES = {"DATABASE_URL": "postgresql://{postgres}", "LOG_LEVEL": "INFO"}
@@ -84,6 +86,28 @@ ORDERS = Service(
     port=8080,
     environment={"PORT": "{port}"},
 )
+CRYPTO_WITH_QUEUE = replace(
+    CRYPTO,
+    environment={**CRYPTO.environment, "REDIS_URL": "redis://127.0.0.1:{redis_port}/0"},
+)
+RETRIES = Service(
+    "rules/async/async-sleep/examples/retry.txtar",
+    "/openapi.json",
+    port=8000,
+    command="uvicorn main:app --port 8000",
+)
+STOCK = Service(
+    "rules/cache/local-cache/examples/sync-in-a-package-with-relative-imports.txtar",
+    "/",
+    port=8000,
+    environment={"UPSTREAM": "{upstream}"},
+    command="uvicorn app.main:app --port 8000",
+)
+LONG_SERIES = {
+    "symbol": "btc",
+    "prices": [100.0 + (7 * number) % 11 for number in range(16)],
+    "volumes": [10.0 + (3 * number) % 7 for number in range(16)],
+}
 SEED_ALERTS = Request("/notifications/email", "POST", ALERT)
 SEED_TASK = Request(
     "/tasks", "POST", {"name": "retrain", "payload": {"symbol": "BTC", "epochs": 3}}
@@ -190,6 +214,22 @@ CASES = (
         seconds=6,
     ),
     Case(
+        "async/async-sleep",
+        RETRIES,
+        Request("/orders?item=", "POST"),
+        "three attempts, with pauses of 0.2 to 0.6 s",
+        connections=4,
+        seconds=6,
+    ),
+    Case(
+        "async/blocking-call",
+        SCALER,
+        Request("/services/api-gateway/scale", "POST", {"replicas": 3}),
+        "one call of the cluster, which takes 50 ms, by requests in a coroutine",
+        seed=(Request("/policies/api-gateway", "PUT", {"max_replicas": 6, "target_cpu": 0.5}),),
+        delay=50,
+    ),
+    Case(
         "database/engine-per-request",
         ORCHESTRATOR,
         Request("/tasks/1"),
@@ -250,5 +290,34 @@ CASES = (
         given=("http/shared-client",),
         connections=4,
         delay=50,
+    ),
+    Case(
+        "cache/local-cache",
+        STOCK,
+        Request("/stock/status"),
+        "a route that asks an upstream which takes 50 ms",
+        connections=4,
+        delay=50,
+    ),
+    Case(
+        "database/pool-size",
+        ORCHESTRATOR,
+        Request("/tasks/1"),
+        "one row of PostgreSQL over 64 connections",
+        given=("database/engine-per-request",),
+        seed=(SEED_TASK,),
+        connections=64,
+        seconds=6,
+    ),
+    Case(
+        "queue/redis-task-queue",
+        CRYPTO_WITH_QUEUE,
+        Request("/backtests", "POST", LONG_SERIES),
+        "8 predictions after the answer, by the process that serves or by a worker beside it",
+        given=("database/engine-per-request", "ml/model-cache"),
+        connections=4,
+        seconds=6,
+        varies=("id",),
+        beside="celery -A app.job_queue worker --concurrency 1",
     ),
 )

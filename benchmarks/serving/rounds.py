@@ -15,7 +15,7 @@ import httpx
 from benchmarks.serving.case import Case, Request
 from benchmarks.serving.load import send
 from benchmarks.serving.processes import usage
-from benchmarks.serving.servers import prepare, started, upstream
+from benchmarks.serving.servers import beside, prepare, started, upstream
 from benchmarks.serving.trees import CHECKOUT, SAMPLE, Side, both_sides
 from tests.services.postgres import postgresql
 from tests.services.redis import redis_server
@@ -107,7 +107,11 @@ def measure(case: Case, rounds: int, log: Callable[[str], None]) -> Measurement:
         for side in (first, second):
             prepare(case, side, places)
         difference = compare(case, first, second, places)
-        with started(case, first, places) as before, started(case, second, places) as after:
+        with (
+            started(case, first, places) as before,
+            started(case, second, places) as after,
+            beside(case, second, places),
+        ):
             servers = (before, after)
             for base, _ in servers:
                 send(case.load, base, case.connections, WARM_UP)

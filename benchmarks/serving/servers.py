@@ -47,6 +47,28 @@ def started(case: Case, side: Side, places: Mapping[str, str]) -> Iterator[tuple
         stop(process)
 
 
+@contextmanager
+def beside(case: Case, side: Side, places: Mapping[str, str]) -> Iterator[None]:
+    """Run what the case lets run beside the service, if anything."""
+    if not case.beside:
+        yield
+        return
+    with (side.folder / ".beside.log").open("wb") as output:
+        process = subprocess.Popen(
+            ["sh", "-c", f"exec {case.beside}"],
+            cwd=side.folder,
+            env=surroundings(case, side, {**places, "port": "0"}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        stop(process)
+
+
 def surroundings(case: Case, side: Side, places: Mapping[str, str]) -> dict[str, str]:
     environment = {
         name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")
