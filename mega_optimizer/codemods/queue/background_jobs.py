@@ -10,9 +10,10 @@ from mega_optimizer.codemods.applications import is_response
 from mega_optimizer.codemods.cache.purity import function_node
 from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.codemods.program import Definition
-from mega_optimizer.codemods.queue.job_arguments import Names, sent_as
+from mega_optimizer.codemods.queue.job_arguments import sent_as
 from mega_optimizer.codemods.queue.job_work import work_behind, work_objection
 from mega_optimizer.codemods.queue.repeatable import is_repeatable
+from mega_optimizer.codemods.queue.sendable_models import Names
 from mega_optimizer.codemods.request_paths import users
 from mega_optimizer.repository.place import Place
 

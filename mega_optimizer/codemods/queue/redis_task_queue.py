@@ -189,7 +189,7 @@ def _entrypoint(context: Context) -> Skip | None:
 
 def _is_empty_by_default(context: Context, field: SettingsField) -> bool:
     from mega_optimizer.codemods.program import Definition
-    from mega_optimizer.codemods.queue.job_arguments import class_node
+    from mega_optimizer.codemods.queue.sendable_models import class_node
 
     node = class_node(context.program, Definition(field.path, field.owner))
     for each in node.body if node is not None else ():
