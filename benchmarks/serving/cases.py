@@ -183,6 +183,13 @@ CASES = (
         seconds=6,
     ),
     Case(
+        "json/typed-response",
+        GATEWAY,
+        Request("/api/v1/items"),
+        "1,000 dicts from an untyped route",
+        seconds=6,
+    ),
+    Case(
         "json/orjson-response",
         GATEWAY,
         Request("/api/v1/items"),
