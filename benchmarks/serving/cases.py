@@ -207,6 +207,20 @@ CASES = (
         seconds=6,
     ),
     Case(
+        "json/orjson-dumps",
+        GATEWAY,
+        Request("/api/v1/items/export"),
+        "1,000 dicts as the body of a response",
+        seconds=6,
+    ),
+    Case(
+        "json/orjson-dumps-options",
+        GATEWAY,
+        Request("/api/v1/items/download"),
+        "1,000 dicts, indented and sorted",
+        seconds=6,
+    ),
+    Case(
         "http/shared-client",
         GATEWAY,
         Request("/api/v1/tasks/7"),

@@ -160,3 +160,9 @@ def valued(shape: Shape) -> Shape | None:
     if shape.unknown:
         return None
     return PARSED if shape.parsed else shape.value
+
+
+def has_parsed(shape: Shape) -> bool:
+    """Whether a part of the shape is whatever a JSON parser gave."""
+    parts = (each for each in (shape.item, shape.value) if each is not None)
+    return shape.parsed or any(has_parsed(each) for each in parts)
