@@ -1,8 +1,8 @@
 """``json.dumps(x, indent=2, sort_keys=True, default=str)`` → the same options of orjson.
 
-As json/orjson-dumps, for calls with options and for numbers that are not known to be within the
-limits of orjson. ``indent=2`` is ``OPT_INDENT_2``, ``sort_keys`` is ``OPT_SORT_KEYS``; ``ensure_ascii=False``
-and ``separators=(",", ":")`` are what orjson does anyway (https://github.com/ijl/orjson#option).
+As json/orjson-dumps, for calls with options and for numbers that may pass the limits of orjson.
+``indent=2`` is ``OPT_INDENT_2``, ``sort_keys`` is ``OPT_SORT_KEYS``; ``ensure_ascii=False`` and
+``separators=(",", ":")`` are what orjson does anyway (https://github.com/ijl/orjson#option).
 """
 
 from __future__ import annotations
