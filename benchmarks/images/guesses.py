@@ -1,7 +1,6 @@
 """Hold what was estimated of an image against what its build shows, part by part.
 
-The base is left aside: the estimate knows the published one, and the build used a stand-in. So is
-pip's cache: the index that the builds reach sends no caching headers, and pip keeps nothing of it.
+The base is left aside: the estimate knows the published one, and the build used a stand-in.
 """
 
 from __future__ import annotations
@@ -22,16 +21,10 @@ _COPIES = re.compile(r"#\(nop\) (COPY|ADD) ")
 _FROM_STAGE = re.compile(r"(COPY|ADD) .* in .*(venv|-packages|\.local|/usr/local)")
 
 
-def pip_cache(estimate: ImageEstimate) -> int:
-    """Return the bytes that pip's cache is estimated at; 0 where there is none, or unknown."""
-    parts = _named(estimate, "pip's cache")
-    return sum(part.on_disk.value or 0 for part in parts)
-
-
 def guesses(estimate: ImageEstimate, built: Built, suffix: str = "") -> Iterator[Guess]:
     """Yield the parts whose size was estimated and can be read off the layers."""
     for name, parts, layers in (
-        ("packages", _named(estimate, "package ", VENV), _installing(built.layers)),
+        ("packages", _named(estimate, "package ", VENV, "pip's cache"), _installing(built.layers)),
         ("build context", _named(estimate, "build context"), _copying(built.layers)),
     ):
         if not parts or not layers:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.images.guesses import guesses, pip_cache
+from benchmarks.images.guesses import guesses
 from benchmarks.images.rebuild import rebuild
 from benchmarks.images.row import Row, Size, State, Stratum
 from mega_optimizer.codemods.context import Context
@@ -97,7 +97,6 @@ def _measured(
         old, new = (
             estimate_service(service, each, resolver, None) for each in (files, result.plan.result)
         )
-        row = replace(row, caches=(pip_cache(old), pip_cache(new)))
         found = list(guesses(old, before))
         if isinstance(after, Built) and pair:
             row = replace(row, after=_size(after, row.base_after))

@@ -129,20 +129,17 @@ def _published(rows: Sequence[Row]) -> Iterator[str]:
         cells = [_on_published(row, row.before, row.after, unit) for unit in UNITS]
         if any(cells):
             shown = [cell or "base unknown" for cell in cells]
-            caches = " → ".join(f"{each / 1e6:.1f}" for each in row.caches)
-            lines.append(_line(row.title, *shown, f"{caches} MB"))
+            lines.append(_line(row.title, *shown))
     if not lines:
         return
-    yield "Computed: the layers above the base as measured; for the base the published size in"
-    yield "place of the stand-in's; and pip's cache, where the Dockerfile keeps one, as the sum of"
-    yield "the wheels (the index reached from here sends no caching headers, so that the images"
-    yield "built hold none). Where the table of bases has no figure, none is given."
+    yield "Computed: the layers above the base as measured, and for the base the published size in"
+    yield "place of the stand-in's. Where the table of bases has no figure, none is given."
     yield ""
-    yield "| service | compressed | on disk | of it pip's cache |"
-    yield "|---|---|---|---|"
+    yield "| service | compressed | on disk |"
+    yield "|---|---|---|"
     yield from lines
     totals = [_published_total([row for row in rows if row.tree == "sample"], u) for u in UNITS]
-    yield _line("**total of the sample**", *totals, "")
+    yield _line("**total of the sample**", *totals)
 
 
 def _published_total(rows: Sequence[Row], unit: Unit) -> str:
@@ -150,8 +147,8 @@ def _published_total(rows: Sequence[Row], unit: Unit) -> str:
     for row in rows:
         old, new = _base_bytes(row.base, unit), _base_bytes(row.base_after, unit)
         if row.before and row.after and old is not None and new is not None:
-            before += old + row.before.above_base(unit) + row.caches[0]
-            after += new + row.after.above_base(unit) + row.caches[1]
+            before += old + row.before.above_base(unit)
+            after += new + row.after.above_base(unit)
     return _change(before, after) if before else "none"
 
 
@@ -159,8 +156,7 @@ def _on_published(row: Row, before: Size, after: Size, unit: Unit) -> str | None
     old, new = (_base_bytes(name, unit) for name in (row.base, row.base_after))
     if old is None or new is None:
         return None
-    first, last = row.caches
-    return _change(old + before.above_base(unit) + first, new + after.above_base(unit) + last)
+    return _change(old + before.above_base(unit), new + after.above_base(unit))
 
 
 def _base_bytes(image: str, unit: Unit) -> int | None:

@@ -65,10 +65,7 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One Dockerfile. ``base`` and ``base_after`` are those of the stage that ships.
-
-    ``caches`` is what pip would keep of an index that allows caching, before and after, estimated.
-    """
+    """One Dockerfile. ``base`` and ``base_after`` are those of the stage that ships."""
 
     tree: str
     service: str
@@ -86,7 +83,6 @@ class Row:
     withdrawn: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     came: tuple[str, ...] = ()
-    caches: tuple[int, int] = (0, 0)
     rebuild: Rebuild | None = None
     guesses: tuple[Guess, ...] = field(default_factory=tuple)
 
