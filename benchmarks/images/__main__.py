@@ -28,7 +28,6 @@ from benchmarks.images.page import page
 from benchmarks.images.row import Row, row_from
 from mega_optimizer.config import Settings
 from mega_optimizer.measure.builders.choose import ENVIRONMENT, STORE, VOLUMES
-from mega_optimizer.rules import load_rules
 from tests.bases.available import require_base, volumes_for_pip
 from tests.bases.stand_in import DEFAULT, make
 
@@ -38,12 +37,11 @@ SAMPLE_ENVIRONMENT = "DATABASE_URL=sqlite:////tmp/sample.db"
 MARK = "<!-- measured -->\n"
 # What is left out, and why: it stands in the table with its reason.
 _MODEL = "the build downloads a model from a hub that is not reached, after 2.7 GB of PyTorch"
-# Rules for review that a target is rewritten with all the same.
-SELECTED = {"sample": ("containers/cpu-torch",)}
 _SLOW = (
     "PyTorch with CUDA, 6 GB on disk: too long to compress twice on the two cores that were shared"
 )
 NOT_TRIED = {
+    "sample": {"image-generation": _SLOW},
     "Yunpei24+fraud-detection-ml": {"api": _SLOW, "training": _SLOW},
     "weaviate+t2v-transformers-models": {
         "weaviate+t2v-transformers-models": _MODEL,
@@ -83,21 +81,12 @@ def main() -> None:
 
 
 def _measured(arguments: argparse.Namespace) -> Iterator[Row]:
+    settings = Settings(level=arguments.level, select=tuple(arguments.select), sizes="build")
     for target in _targets(arguments.targets, arguments.trees):
         with tempfile.TemporaryDirectory(prefix="images-store-") as folder:
             os.environ[STORE] = str((arguments.store or Path(folder)) / target.name)
             os.environ[ENVIRONMENT] = SAMPLE_ENVIRONMENT if target.name == "sample" else ""
-            select = tuple(arguments.select) or _selected(target.name, arguments.level)
-            settings = Settings(level=arguments.level, select=select, sizes="build")
             yield from measure(target, settings, not arguments.no_rebuilds)
-
-
-def _selected(name: str, level: str) -> tuple[str, ...]:
-    """Return the rules of the level and what is asked for beside them; nothing for the level."""
-    more = SELECTED.get(name, ())
-    if not more or level == "review":
-        return ()
-    return (*(rule.id for rule in load_rules() if rule.level == "safe"), *more)
 
 
 @contextmanager
@@ -130,7 +119,7 @@ def _prepare(interpreters: list[Path]) -> None:
 def _targets(given: list[str], trees: Path | None) -> Iterator[Target]:
     if not given or trees:
         with sample() as folder:
-            yield Target("sample", folder, (), ())
+            yield Target("sample", folder, (), tuple(NOT_TRIED["sample"].items()))
     for text in given:
         name, _, service = text.partition(":")
         yield _target(Path(name), (service,) if service else ())
