@@ -63,12 +63,13 @@ class Names:
 
 
 @contextmanager
-def index_stand_in(wheels: Path | None) -> Iterator[dict[str, str]]:
+def index_stand_in(wheels: Path | None, names: Names | None = None) -> Iterator[dict[str, str]]:
     """Serve until the context is left; yield the files that builds mount, by where they do.
 
-    ``wheels`` is a folder with wheels for PyTorch's index.
+    ``wheels`` is a folder with wheels for PyTorch's index, ``names`` are the hosts to stand in for:
+    those that pip asks, where none are given.
     """
-    names = _names()
+    names = names or _names()
     with tempfile.TemporaryDirectory(prefix="index-stand-in-") as name:
         folder = Path(name)
         _certify(folder, (names.index, names.files, names.torch))
