@@ -13,6 +13,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from mega_optimizer.engine.plan import Options
+from mega_optimizer.engine.planner import make_plan
+from mega_optimizer.examples import read_example
+from mega_optimizer.repository.scan import scan
+from mega_optimizer.rules import load_rules
 from tests.services.rewritten import written
 from tests.services.serving import serving
 
@@ -208,3 +213,15 @@ def test_special_types_are_written_alike(tmp_path: Path) -> None:
             found.append([answer(client, sent) for sent in requests])
     assert found[0] == found[1]
     assert [each.status for each in found[0]] == [203, 203, 500]
+
+
+@pytest.mark.parametrize(
+    ("example", "rule"), [("orders", RULE), ("session", "serving/production-server")]
+)
+def test_a_service_goes_to_gunicorn_only_where_it_stays_with_flask(example: str, rule: str) -> None:
+    rules = [each for each in load_rules() if each.id in (RULE, "serving/production-server")]
+    found = next(each for each in rules if each.id == RULE)
+    files = read_example(found.folder / "examples" / f"{example}.txtar").files
+    plan = make_plan(files, scan(files, "shop"), rules, Options(level="review"))
+
+    assert {each.rule for each in plan.findings if each.status == "would-apply"} == {rule}

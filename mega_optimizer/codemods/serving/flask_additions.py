@@ -107,7 +107,8 @@ def _reads_bodies(module: FlaskModule) -> bool:
     return any(handler.bodies for handler in module.handlers)
 
 
-def _checks_type(module: FlaskModule) -> bool:
+def checks_type(module: FlaskModule) -> bool:
+    """Whether some handler counts on the type that a body is declared as."""
     bodies = [each for handler in module.handlers for each in handler.bodies]
     return any("force" not in body_options(each) for each in bodies)
 
@@ -148,7 +149,7 @@ def standard_imports(module: FlaskModule) -> list[tuple[str, str]]:
     wanted: list[tuple[str, str]] = []
     if _has_json_answers(module) or _reads_bodies(module):
         wanted.append(("", "json"))
-    if _checks_type(module):
+    if checks_type(module):
         wanted.append(("", "re"))
     if _converts(module):
         wanted.append(("typing", "Callable"))
@@ -180,12 +181,13 @@ def _parse_json(module: FlaskModule) -> str:
     """Return the function that parses bodies, with the options that the handlers use."""
     options = [set(body_options(body)) for handler in module.handlers for body in handler.bodies]
     used = [name for name in ("force", "silent") if any(name in each for each in options)]
+    used = used if checks_type(module) else [name for name in used if name != "force"]
     parameters = ["request: Request", "body: bytes"]
     parameters += ["*", *(f"{name}: bool = False" for name in used)] if used else []
     joined = ", ".join(parameters)
     silent = "        if silent:\n            return None\n" if "silent" in used else ""
     condition = "not force and " if "force" in used else ""
-    check = CHECK.format(condition=condition, silent=silent) if _checks_type(module) else ""
+    check = CHECK.format(condition=condition, silent=silent) if checks_type(module) else ""
     text = PARSE_JSON.format(
         parameters=f"\n    {joined}\n" if used else joined, check=check, fallback=silent
     )

@@ -254,11 +254,10 @@ class Kinds:
         return scope is not None and bool(scope.decorator_list)
 
     def _scope_of(self, node: ast.AST) -> Function | None:
-        found = None
         for each in self._source.around(node):
             if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
-                found = each
-        return found
+                return each
+        return None
 
     def _put_into(self, where: ast.AST, name: str) -> Iterator[ast.expr | None]:
         """Yield what is put into the container ``name``; None where that is hidden."""

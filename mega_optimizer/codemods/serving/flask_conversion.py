@@ -19,12 +19,14 @@ from mega_optimizer.codemods.serving.flask_additions import (
     READ,
     RESPONSE,
     answer_annotation,
+    checks_type,
     definitions,
     from_fastapi,
     from_responses,
     standard_imports,
 )
 from mega_optimizer.codemods.serving.flask_routes import (
+    PAYLOAD,
     body_options,
     is_jsonify,
     query_arguments,
@@ -85,9 +87,7 @@ def _edits(module: FlaskModule) -> Iterator[Edit]:
         for route in handler.routes:
             yield _decorator_edit(module, route)
         yield from _signature_edits(module, handler)
-        for body in handler.bodies:
-            options = "".join(f", {name}=True" for name in body_options(body))
-            yield _replaced(module, body, f"{PARSE}(request, body{options})")
+        yield from _body_edits(module, handler)
         for query in handler.queries:
             yield _replaced(module, query, _query_text(module, query))
         for answer in handler.answers:
@@ -96,6 +96,22 @@ def _edits(module: FlaskModule) -> Iterator[Edit]:
         yield _abort_edit(module, statement)
     if module.run is not None:
         yield _replaced(module, module.run, _run_text(module, module.run))
+
+
+def _body_edits(module: FlaskModule, handler: Handler) -> Iterator[Edit]:
+    for body in handler.bodies:
+        names = [each for each in body_options(body) if each != "force" or checks_type(module)]
+        options = "".join(f", {name}=True" for name in names)
+        parsed = f"{PARSE}(request, {handler.body_name}{options})"
+        if handler.first_reading is None:
+            yield _replaced(module, body, parsed)
+            continue
+        yield _replaced(module, body, PAYLOAD)
+        if body is handler.bodies[0]:
+            start = module.source.range(handler.first_reading)[0]
+            line = module.source.content.rfind(b"\n", 0, start) + 1
+            indent = module.source.content[line:start].decode()
+            yield _inserted(module, start, f"{PAYLOAD} = {parsed}\n{indent}")
 
 
 def _text(module: FlaskModule, node: ast.expr) -> str:
@@ -125,7 +141,8 @@ def _import_edits(module: FlaskModule) -> Iterator[Edit]:
 def _application_edits(module: FlaskModule) -> Iterator[Edit]:
     assert module.made is not None
     content = module.source.content
-    start = content.rfind(b"\n", 0, module.source.range(module.made)[0]) + 1
+    anchor = module.factory or module.made
+    start = content.rfind(b"\n", 0, module.source.range(anchor)[0]) + 1
     while start:  # comments above belong to it
         above = content.rfind(b"\n", 0, start - 1) + 1
         if not content[above:start].lstrip().startswith(b"#"):
@@ -172,7 +189,7 @@ def _signature_edits(module: FlaskModule, handler: Handler) -> Iterator[Edit]:
     own = [each.arg for each in function.args.args]
     added = ["request: Request"] if handler.reads_request else []
     if handler.bodies:
-        added.append(f"body: bytes = Depends({READ})")
+        added.append(f"{handler.body_name}: bytes = Depends({READ})")
     content = module.source.content
     start = module.source.range(function)[0]
     name = re.compile(rb"def\s+\w+\s*\(").search(content, start)

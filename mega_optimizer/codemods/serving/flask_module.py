@@ -71,7 +71,8 @@ class Blocker:
 class FlaskModule:
     """What there is to convert: statements and expressions of the module at ``facts.path``.
 
-    ``run`` is the only ``app.run(...)``; ``aborts`` are the statements that end a request.
+    ``factory`` is the function that makes and returns the application, where one does. ``run`` is
+    the only ``app.run(...)``; ``aborts`` are the statements that end a request.
     ``has_special_values`` says that answers may hold what JSON has no type for, and Flask writes.
     """
 
@@ -80,6 +81,7 @@ class FlaskModule:
     imports: list[ast.ImportFrom] = field(default_factory=list)
     name: str = ""
     made: ast.Assign | None = None
+    factory: ast.FunctionDef | None = None
     handlers: list[Handler] = field(default_factory=list)
     aborts: list[ast.Expr] = field(default_factory=list)
     run: ast.Call | None = None
@@ -159,26 +161,73 @@ def _read_application(module: FlaskModule) -> None:
         for node in module.source.calls()
         if isinstance(node.func, ast.Name) and node.func.id == "Flask"
     ]
-    made = [each for each in tree.body if isinstance(each, ast.Assign) and each.value in calls]
+    statements: list[tuple[ast.FunctionDef | None, ast.stmt]] = [(None, each) for each in tree.body]
+    functions = [each for each in tree.body if isinstance(each, ast.FunctionDef)]
+    statements += [(function, each) for function in functions for each in function.body]
+    made = [
+        (function, each)
+        for function, each in statements
+        if isinstance(each, ast.Assign) and each.value in calls
+    ]
     if len(calls) != 1 or len(made) != 1:
         place = calls[0] if calls else tree.body[0] if tree.body else tree
-        text = "the application is not made once, at the top level of the module"
+        text = "the application is not made once, by the module or a function of it"
         module.block(place, "factory", text)
         return
-    target = made[0].targets[0]
-    if len(made[0].targets) != 1 or not isinstance(target, ast.Name):
-        module.block(made[0], "factory", "the application has several names")
+    module.factory, assignment = made[0]
+    target = assignment.targets[0]
+    if len(assignment.targets) != 1 or not isinstance(target, ast.Name):
+        module.block(assignment, "factory", "the application has several names")
         return
-    module.made, module.name = made[0], target.id
+    module.made, module.name = assignment, target.id
     if len(calls[0].args) != 1 or calls[0].keywords:
-        module.block(made[0], "settings", "Flask(…) is given settings")
+        module.block(assignment, "settings", "Flask(…) is given settings")
     bound = [
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == target.id
     ]
-    if len(bound) != 1:
-        module.block(made[0], "factory", f"{target.id} is bound more than once")
+    if module.factory is not None:
+        _read_factory(module, module.factory)
+    elif len(bound) != 1:
+        module.block(assignment, "factory", f"{target.id} is bound more than once")
+
+
+def _read_factory(module: FlaskModule, factory: ast.FunctionDef) -> None:
+    """Note what of a factory is more than making the application, for the one that is served."""
+    tree, name = module.source.tree, module.name
+    last = factory.body[-1]
+    returned = (
+        isinstance(last, ast.Return)
+        and last.value is not None
+        and (ast.unparse(last.value) == name)
+    )
+    called = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == factory.name
+    ]
+    stored = [
+        module.source.parents[node]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)
+    ]
+    served = [each for each in stored if each is not module.made]
+    once = (
+        len(called) == len(served) == 1 and ast.unparse(served[0]) == f"{name} = {factory.name}()"
+    )
+    if not returned or not once or factory.decorator_list or _parameters(factory):
+        text = f"{factory.name} does not just make the application that the program serves"
+        module.block(factory, "factory", text)
+
+
+def _parameters(function: ast.FunctionDef) -> list[ast.arg]:
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return [*named, *(each for each in (arguments.vararg, arguments.kwarg) if each)]
+
+
+def _route_body(module: FlaskModule) -> list[ast.stmt]:
+    """Return the statements among which the routes are defined."""
+    return module.factory.body if module.factory is not None else module.source.tree.body
 
 
 def _read_uses(module: FlaskModule) -> None:
@@ -191,7 +240,7 @@ def _read_uses(module: FlaskModule) -> None:
             _read_application_use(module, node, parent)
         elif node.id == "abort" and _imports(module, "abort"):
             _read_abort(module, node, parent)
-    for statement in module.source.tree.body:
+    for statement in _route_body(module):
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and any(
             _routing(module, each) for each in statement.decorator_list
         ):
@@ -248,6 +297,8 @@ def _routing(module: FlaskModule, decorator: ast.expr) -> bool:
 
 def _read_application_use(module: FlaskModule, node: ast.Name, parent: ast.AST) -> None:
     parents = module.source.parents
+    if module.factory is not None and parent is module.factory.body[-1]:
+        return  # what the factory returns
     if not isinstance(parent, ast.Attribute):
         if isinstance(parent, ast.Call | ast.keyword):
             call = parent if isinstance(parent, ast.Call) else parents[parent]
@@ -261,8 +312,8 @@ def _read_application_use(module: FlaskModule, node: ast.Name, parent: ast.AST) 
         _read_run(module, call)
     elif parent.attr in ROUTING:
         owner = parents[call]
-        top = module.source.tree.body
-        if not isinstance(owner, ast.FunctionDef | ast.AsyncFunctionDef) or owner not in top:
+        body = _route_body(module)
+        if not isinstance(owner, ast.FunctionDef | ast.AsyncFunctionDef) or owner not in body:
             module.block(node, "route-arguments", "a route is not added by a decorator")
     else:
         module.block(

@@ -17,6 +17,7 @@ VARIABLE = re.compile(r"<(?:(?P<converter>[^<>:]+):)?(?P<name>[A-Za-z_]\w*)>")
 # Converters that match and convert alike: werkzeug/routing/converters.py, starlette/convertors.py.
 CONVERTERS = {None: "", "string": "", "default": "", "int": ":int"}
 TYPES = {"": frozenset({"str"}), ":int": frozenset({"int"})}
+PAYLOAD = "payload"  # a body that is looked into several times
 CONVERSIONS = frozenset({"int", "float", "str"})
 Problem = tuple[ast.AST, str, str]
 
@@ -55,6 +56,7 @@ class Answer:
 class Handler:
     """``bodies`` are the places that read the body as JSON, ``queries`` those of ``args.get``.
 
+    ``first_reading`` is the statement of the first of several ``bodies``, which come after it.
     ``understood`` are the names ``request`` and ``jsonify`` that these and the answers consist of.
     """
 
@@ -65,12 +67,34 @@ class Handler:
     queries: list[ast.Call] = field(default_factory=list)
     understood: list[ast.Name] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    first_reading: ast.stmt | None = None
     answers_json: bool = False
+
+    @property
+    def body_name(self) -> str:
+        """What the parameter with the bytes of the body is called."""
+        names = {node.id for node in ast.walk(self.function) if isinstance(node, ast.Name)}
+        return "raw_body" if "body" in names | _arguments(self.function) else "body"
+
+    @property
+    def takes_names(self) -> bool:
+        """Whether a variable of its own has a name that the converted handler needs."""
+        names = {
+            node.id
+            for node in ast.walk(self.function)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        } | _arguments(self.function)
+        wanted = {"request", "raw_body"} | ({PAYLOAD} if self.first_reading else set())
+        return self.reads_request and bool(names & wanted)
 
     @property
     def reads_request(self) -> bool:
         """Whether it has to be given the request."""
         return bool(self.bodies or self.queries)
+
+
+def _arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    return {each.arg for each in function.args.args}
 
 
 def read_handler(
@@ -299,15 +323,22 @@ def body_options(node: ast.expr) -> tuple[str, ...]:
 
 
 def _check_bodies(source: Source, handler: Handler) -> None:
-    """Flask parses once and hands out one object: several readings must only look into it."""
+    """Flask parses a body once, however often it is read: it gets a name where it is read first."""
     if len(handler.bodies) < 2:
         return
-    for each in handler.bodies:
-        parent = source.parents[each]
-        looks = isinstance(parent, ast.Subscript) and isinstance(parent.ctx, ast.Load)
-        if isinstance(parent, ast.Attribute) and parent.attr == "get":
-            looks = True
-        if not looks:
-            text = f"{handler.function.name} reads the body more than once"
-            handler.problems.append((each, "body-shared", text))
-            return
+    handler.bodies.sort(key=lambda each: (each.lineno, each.col_offset))
+    first = next(
+        (
+            each
+            for each in (handler.bodies[0], *source.around(handler.bodies[0]))
+            if isinstance(each, ast.stmt)
+        ),
+        None,
+    )
+    alike = len({body_options(each) for each in handler.bodies}) == 1
+    simple = isinstance(first, ast.Assign | ast.AnnAssign | ast.Expr | ast.Return)
+    if alike and simple and first in handler.function.body and isinstance(first, ast.stmt):
+        handler.first_reading = first
+        return
+    text = f"{handler.function.name} reads the body in several places"
+    handler.problems.append((handler.bodies[1], "body-shared", text))

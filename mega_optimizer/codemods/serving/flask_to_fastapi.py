@@ -89,13 +89,9 @@ def _around(context: Context, module: FlaskModule) -> Iterator[Blocker]:
     taken = sorted(generated_names(module) & module.facts.bound_names)
     if taken:
         yield Blocker(module.place, "names-taken", f"{', '.join(taken)} mean something else")
-    for handler in module.handlers:
-        local = {each.target for each in module.facts.assignments} | {
-            each.arg for each in handler.function.args.args
-        }
-        if handler.reads_request and local & {"request", "body"}:
-            yield Blocker(module.place, "names-taken", "request or body is a variable of its own")
-            break
+    if any(handler.takes_names for handler in module.handlers):
+        text = "variables of a handler are called request, raw_body or payload"
+        yield Blocker(module.place, "names-taken", text)
     extension = next((each for each in _declared(context) if each.name.startswith("flask-")), None)
     if extension is not None:
         yield Blocker(extension.place, "extensions", f"{extension.name} is declared")
