@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.program import Program
     from mega_optimizer.repository.python import Argument, Call, Function, PythonFacts
 
+_LOADS = (
+    rb"\b(?:load|load_model|from_pretrained|from_single_file|pipeline)\("
+    rb"|\b(?:InferenceSession|SentenceTransformer|Booster)\("
+)
 _CHANGES_MODEL = re.compile(
     r"\.(?:fit|partial_fit|fit_transform|set_params|load_state_dict|add_pipe|train|update|to|half"
     r"|quantize|add_tokens|load_adapter|set_adapter|compile)$"
@@ -41,9 +45,7 @@ TESTS_REPLACE = frozenset({"load", "load_model", "from_pretrained", "joblib", "p
 def find(context: Context) -> Iterator[Outcome]:
     """Yield one fix for each module that loads models per request, skips where it may not."""
     program = context.program
-    for path in context.modules(*LITERALS):
-        if path not in program.product:
-            continue
+    for path in program.containing(_LOADS, program.product, *LITERALS):
         facts = context.python(path)
         if isinstance(facts, Problem):
             continue  # a module that cannot be read is reported by the rules of its framework
