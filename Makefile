@@ -5,7 +5,7 @@ DEMO := .demo
 # Where the checkouts of the trial repositories are.
 TREES ?= .trials
 
-.PHONY: demo test test-ml check bench bench-images bench-serving clean
+.PHONY: demo test test-ml check bench bench-images bench-serving bench-ml clean
 
 demo: .venv/demo.stamp
 	@rm -rf $(DEMO) && cp -R fixtures/sample_repo $(DEMO)
@@ -39,6 +39,10 @@ bench-images: .venv/test.stamp
 # renews the rows of some.
 bench-serving: .venv/test.stamp
 	$(BIN)/python -m benchmarks.serving $(RULES) --output docs/benchmarks/serving.md
+
+# Measures models in an environment of its own: PyTorch, some gigabytes. RULES="ml/int8" renews some rows.
+bench-ml: .venv/test.stamp
+	$(BIN)/python -m benchmarks.ml $(RULES) --output docs/benchmarks/ml.md
 
 clean:
 	rm -rf .venv .venvs $(DEMO) dist build .mypy_cache .ruff_cache .pytest_cache
