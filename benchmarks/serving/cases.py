@@ -88,7 +88,11 @@ ORDERS = Service(
 )
 CRYPTO_WITH_QUEUE = replace(
     CRYPTO,
-    environment={**CRYPTO.environment, "REDIS_URL": "redis://127.0.0.1:{redis_port}/0"},
+    environment={
+        **CRYPTO.environment,
+        "REDIS_URL": "redis://127.0.0.1:{redis_port}/0",
+        "OMP_NUM_THREADS": "1",
+    },
 )
 RETRIES = Service(
     "rules/async/async-sleep/examples/retry.txtar",
@@ -324,11 +328,10 @@ CASES = (
         "database/pool-size",
         ORCHESTRATOR,
         Request("/tasks/1"),
-        "one row of PostgreSQL over 64 connections",
+        "one row of PostgreSQL for 24 callers at a time",
         given=("database/engine-per-request",),
         seed=(SEED_TASK,),
-        connections=64,
-        seconds=6,
+        connections=24,
     ),
     Case(
         "queue/redis-task-queue",
