@@ -128,6 +128,9 @@ def _shape_objection(source: Source, loop: Loop) -> str | None:
             break
         if isinstance(outer, ast.For | ast.While | ast.Module | ast.ClassDef):
             return "the loop stands in another, or in no function"
+    outermost = [each for each in source.around(statement) if each is not source.tree][-1]
+    if not isinstance(outermost, (*FUNCTIONS, ast.ClassDef)):
+        return "its function is defined conditionally"
     nodes = [each for one in statement.body for each in ast.walk(one)]
     if any(isinstance(each, JUMPS) for each in nodes):
         return "the loop may end early, or waits"

@@ -93,9 +93,12 @@ def _function_around(source: Source, node: ast.AST) -> Function | None:
     around = [each for each in source.around(node) if isinstance(each, DEFINITIONS)]
     if not around or not isinstance(around[0], ast.FunctionDef | ast.AsyncFunctionDef):
         return None
-    rest = around[1:]
-    fits = not rest or (len(rest) == 1 and isinstance(rest[0], ast.ClassDef))
-    return around[0] if fits else None
+    function, rest = around[0], around[1:]
+    if rest and not (len(rest) == 1 and isinstance(rest[0], ast.ClassDef)):
+        return None
+    outer = rest[0] if rest else function
+    own = source.parents[function] is outer or not rest
+    return function if own and source.parents[outer] is source.tree else None
 
 
 def own_nodes(function: Function) -> Iterator[ast.AST]:
