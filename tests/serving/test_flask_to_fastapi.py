@@ -205,14 +205,32 @@ def test_conversions_gone_wrong_are_seen(
     assert unseen == []
 
 
-def test_special_types_are_written_alike(tmp_path: Path) -> None:
-    requests = [Sent("GET", "/invoices/a%2Bb"), Sent("HEAD", "/invoices/1"), Sent("GET", "/broken")]
+SPECIAL = (
+    Sent("GET", "/invoices/a%2Bb"),
+    Sent("HEAD", "/invoices/1"),
+    Sent("GET", "/broken"),
+)
+FORCED = (
+    Sent("POST", "/double", b'{"value": 2}'),
+    Sent("POST", "/double", b"value=2", "application/x-www-form-urlencoded"),
+    Sent("PUT", "/twice", b'{"value": [1.5, null]}', JSON),
+    Sent("GET", "/twice"),
+)
+
+
+@pytest.mark.parametrize(
+    ("example", "requests", "statuses"),
+    [("dates", SPECIAL, [203, 203, 500]), ("names-of-handlers", FORCED, [201, 400, 201, 405])],
+)
+def test_other_services_answer_alike(
+    tmp_path: Path, example: str, requests: tuple[Sent, ...], statuses: list[int]
+) -> None:
     found = []
-    for folder in written(RULE, "dates", tmp_path):
+    for folder in written(RULE, example, tmp_path):
         with serving_app(folder) as client:
             found.append([answer(client, sent) for sent in requests])
     assert found[0] == found[1]
-    assert [each.status for each in found[0]] == [203, 203, 500]
+    assert [each.status for each in found[0]] == statuses
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.serving.flask_answers import Kinds, always_answers
+from mega_optimizer.codemods.serving.flask_application import read_application, read_run
 from mega_optimizer.codemods.serving.flask_routes import Handler, ambiguous_routes, read_handler
 from mega_optimizer.repository.place import Place
 
@@ -52,8 +53,6 @@ ROUTING = frozenset({"route", "get", "post", "put", "patch", "delete"})
 STATUSES = frozenset(
     {*range(400, 407), *range(408, 419), 421, 422, 423, 424, 428, 429, 431, 451, *range(500, 506)}
 ) - {402}  # fmt: skip
-# Parameters of ``Flask.run`` that only concern developing.
-RUN_DROPPED = frozenset({"debug", "use_reloader", "use_debugger", "load_dotenv", "threaded"})
 # Where each request had a thread of its own, and threads of a pool are used again.
 THREAD_STATE = re.compile(rb"\bthreading\.local\(|\bget_ident\(")
 
@@ -104,7 +103,7 @@ def read_flask_module(facts: PythonFacts, source: Source) -> FlaskModule:
     """Read a module that imports Flask; all that stands in the way is in ``blockers``."""
     module = FlaskModule(facts, source)
     _read_imports(module)
-    _read_application(module)
+    read_application(module)
     if module.made is None:
         return module
     _read_uses(module)
@@ -152,77 +151,6 @@ def _read_flask_import(module: FlaskModule, node: ast.ImportFrom, is_top: bool) 
     if module.source.own_lines(node) is None:
         module.block(node, "flask-imports", "the import shares its line with another statement")
     module.imports.append(node)
-
-
-def _read_application(module: FlaskModule) -> None:
-    tree = module.source.tree
-    calls = [
-        node
-        for node in module.source.calls()
-        if isinstance(node.func, ast.Name) and node.func.id == "Flask"
-    ]
-    statements: list[tuple[ast.FunctionDef | None, ast.stmt]] = [(None, each) for each in tree.body]
-    functions = [each for each in tree.body if isinstance(each, ast.FunctionDef)]
-    statements += [(function, each) for function in functions for each in function.body]
-    made = [
-        (function, each)
-        for function, each in statements
-        if isinstance(each, ast.Assign) and each.value in calls
-    ]
-    if len(calls) != 1 or len(made) != 1:
-        place = calls[0] if calls else tree.body[0] if tree.body else tree
-        text = "the application is not made once, by the module or a function of it"
-        module.block(place, "factory", text)
-        return
-    module.factory, assignment = made[0]
-    target = assignment.targets[0]
-    if len(assignment.targets) != 1 or not isinstance(target, ast.Name):
-        module.block(assignment, "factory", "the application has several names")
-        return
-    module.made, module.name = assignment, target.id
-    if len(calls[0].args) != 1 or calls[0].keywords:
-        module.block(assignment, "settings", "Flask(…) is given settings")
-    bound = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == target.id
-    ]
-    if module.factory is not None:
-        _read_factory(module, module.factory)
-    elif len(bound) != 1:
-        module.block(assignment, "factory", f"{target.id} is bound more than once")
-
-
-def _read_factory(module: FlaskModule, factory: ast.FunctionDef) -> None:
-    """Note what of a factory is more than making the application, for the one that is served."""
-    tree, name = module.source.tree, module.name
-    last = factory.body[-1]
-    returned = (
-        isinstance(last, ast.Return)
-        and last.value is not None
-        and (ast.unparse(last.value) == name)
-    )
-    called = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == factory.name
-    ]
-    stored = [
-        module.source.parents[node]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)
-    ]
-    served = [each for each in stored if each is not module.made]
-    once = (
-        len(called) == len(served) == 1 and ast.unparse(served[0]) == f"{name} = {factory.name}()"
-    )
-    if not returned or not once or factory.decorator_list or _parameters(factory):
-        text = f"{factory.name} does not just make the application that the program serves"
-        module.block(factory, "factory", text)
-
-
-def _parameters(function: ast.FunctionDef) -> list[ast.arg]:
-    arguments = function.args
-    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    return [*named, *(each for each in (arguments.vararg, arguments.kwarg) if each)]
 
 
 def _route_body(module: FlaskModule) -> list[ast.stmt]:
@@ -309,7 +237,7 @@ def _read_application_use(module: FlaskModule, node: ast.Name, parent: ast.AST) 
         return
     call = parents[parent]
     if parent.attr == "run" and isinstance(call, ast.Call):
-        _read_run(module, call)
+        read_run(module, call)
     elif parent.attr in ROUTING:
         owner = parents[call]
         body = _route_body(module)
@@ -321,32 +249,6 @@ def _read_application_use(module: FlaskModule, node: ast.Name, parent: ast.AST) 
             ATTRIBUTES.get(parent.attr, "application-use"),
             f"it uses {module.name}.{parent.attr}",
         )
-
-
-def _read_run(module: FlaskModule, call: ast.Call) -> None:
-    statement = module.source.parents[call]
-    if module.run is not None or not isinstance(statement, ast.Expr):
-        module.block(call, "main-block", "the server is started in more than one way")
-        return
-    module.run = call
-    guarded = any(
-        isinstance(each, ast.FunctionDef)
-        or (isinstance(each, ast.If) and "__name__" in ast.unparse(each.test))
-        for each in module.source.around(call)
-    )
-    if not guarded:
-        module.block(call, "main-block", "importing the module starts the server")
-    given = [each.arg for each in call.keywords]
-    if len(call.args) > 2 or any(isinstance(each, ast.Starred) for each in call.args):
-        module.block(call, "main-block", "arguments of run are not understood")
-    for each in call.keywords:
-        constant = isinstance(each.value, ast.Constant)
-        if each.arg == "threaded" and not (constant and ast.literal_eval(each.value)):
-            module.block(call, "single-threaded", "it may be told to answer one at a time")
-        elif each.arg not in (*RUN_DROPPED, "host", "port"):
-            module.block(call, "main-block", f"run is given {each.arg or '**'}")
-    if "host" in given[: len(call.args)]:
-        module.block(call, "main-block", "arguments of run are not understood")
 
 
 def _read_abort(module: FlaskModule, node: ast.Name, parent: ast.AST) -> None:
