@@ -75,7 +75,7 @@ def find(context: Context) -> Iterator[Outcome]:
         if isinstance(load, Skip):
             yield load
             continue
-        if not _could_be_half(load) or device_of(context).kind == "cpu":
+        if not could_be_half(load) or device_of(context).kind == "cpu":
             continue
         if load.library == "transformers" and is_version(context, load.library, ">=5"):
             continue  # "auto" is the default
@@ -96,7 +96,7 @@ def find(context: Context) -> Iterator[Outcome]:
         if where == "asks":
             value = f"{half} if torch.cuda.is_available() else torch.float32"
         message = f"Half the memory on the GPU: {keyword}={half}, where it is loaded as float32"
-        yield Fix(load.place, message, partial(_edits, context, load, keyword, value))
+        yield Fix(load.place, message, partial(with_format, context, load, keyword, value))
 
 
 _UNKNOWN_FAMILY = (
@@ -110,7 +110,7 @@ def _too_new(context: Context) -> tuple[str, str] | None:
     return None if verdict.answer == "holds" else ("version-unknown", f"needs <5: {verdict.why}")
 
 
-def _could_be_half(load: Load) -> bool:
+def could_be_half(load: Load) -> bool:
     """Whether a load names no format, and is of a kind that gains by one."""
     if load.given(NEW, OLD, "quantization_config", "load_in_8bit", "load_in_4bit") is not None:
         return False
@@ -170,7 +170,8 @@ def _casts(load: Load, use: ast.Attribute) -> bool:
     ) or (len(call.args) > 1 or any(each.arg in (NEW, OLD) for each in call.keywords))
 
 
-def _edits(context: Context, load: Load, keyword: str, value: str) -> Edits | Skip:
+def with_format(context: Context, load: Load, keyword: str, value: str) -> Edits | Skip:
+    """Return the edits that give a load the keyword of its format."""
     import libcst as cst
 
     from mega_optimizer.codemods.python import (
