@@ -47,7 +47,7 @@ _NAMES_BFLOAT16 = re.compile(r"flux|stable-diffusion-3|sd3|wan2|hunyuan|ltx|cogv
 _NAMES_FLOAT16 = re.compile(r"stable-diffusion|sdxl|sd-turbo|kandinsky|dreamshaper|pixart|lcm")
 # Models that generate are published in half precision; classifiers and embedders seldom are.
 _GENERATES = re.compile(
-    r"For(?:CausalLM|ConditionalGeneration|ImageTextToText|Vision2Seq|Seq2SeqLM)$"
+    r"LMHeadModel$|For(?:CausalLM|ConditionalGeneration|ImageTextToText|Vision2Seq|Seq2SeqLM)$"
 )
 _COMPONENTS = re.compile(
     r"^(?:unet|vae|transformer|controlnet|prior|adapter|motion_adapter|image_encoder|safety_checker"
