@@ -255,6 +255,12 @@ CASES = (
         delay=50,
     ),
     Case(
+        "http/shared-ssl-context",
+        GATEWAY,
+        Request("/api/v1/tasks/7"),
+        "forwarded by httpx, a client for each request",
+    ),
+    Case(
         "database/engine-per-request",
         ORCHESTRATOR,
         Request("/tasks/1"),

@@ -38,6 +38,7 @@ PURE = frozenset(
         "httpx.Timeout", "httpx.Limits", "httpx.BasicAuth", "httpx.Headers", "httpx.URL",
         "httpx.AsyncHTTPTransport", "httpx.HTTPTransport", "aiohttp.ClientTimeout",
         "aiohttp.TCPConnector", "aiohttp.BasicAuth", "ssl.create_default_context",
+        "httpx.create_ssl_context",
     }
 )  # fmt: skip
 # Methods that send a request, or say something about the client, and leave it as it is.
