@@ -113,7 +113,7 @@ def run(request: Request) -> Result:
         plan=plan,
         rules=rules,
         settings=settings,
-        warnings=tuple(_warnings(request, plan, files, rules)),
+        warnings=tuple(_warnings(request, plan, files, rules, options.resolver)),
     )
     with _timed(timings, "measure_s"):
         if settings.sizes == "build":
@@ -162,10 +162,21 @@ def _build_and_prove(result: Result, request: Request, files: DiskFiles, options
 
 
 def _warnings(
-    request: Request, plan: Plan, files: DiskFiles, rules: Sequence[Rule]
+    request: Request,
+    plan: Plan,
+    files: DiskFiles,
+    rules: Sequence[Rule],
+    resolver: Resolver | None,
 ) -> Iterator[str]:
     if not plan.repository.services:
         yield "no Python service was found"
+    if resolver is not None and resolver.unanswered:
+        from mega_optimizer.engine.resolve import shortened
+
+        yield (
+            f"{len(resolver.unanswered)} questions about packages went unanswered, and what hangs "
+            f"on the answers was skipped ({shortened(resolver.unanswered[0].message)})"
+        )
     if not request.settings.services and request.only is None:
         from mega_optimizer.engine.unused_suppressions import unused_suppressions
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mega_optimizer.engine.answers import Answers
 from mega_optimizer.repository.dependencies.model import LockedPackage
 from mega_optimizer.repository.place import Problem
 
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 PLATFORM = "x86_64-manylinux_2_28"
 LIMIT_S = 30.0
+# What a run waits in all for questions that get no answer, before it asks no more.
+PATIENCE_S = 60.0
 MESSAGE_LENGTH = 160
+NO_ANSWER = frozenset({"resolver-timeout", "resolver-failed"})
 UNBUILDABLE = re.compile(r"Wheels are required for `([^`]+)`")
 
 # What a child process of ours inherits: where programs, folders, certificates and proxies are, and
@@ -86,14 +89,17 @@ class Resolver:
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         limit_s: float = LIMIT_S,
+        patience_s: float = PATIENCE_S,
         today: date | None = None,
     ) -> None:
         self.offline = offline
-        self.cache = cache
         self.options = tuple(options)
         self.environment = child_environment(os.environ if environment is None else environment)
         self.limit_s = limit_s
-        self.today = today or datetime.now(UTC).date()
+        self.patience_s = patience_s
+        self.unanswered: list[Problem] = []  # of the questions of this run
+        self._waited_s = 0.0  # for those
+        self._kept = Answers(cache, today or datetime.now(UTC).date())
         self._answers: dict[str, str | Problem] = {}
 
     def resolve(
@@ -154,15 +160,24 @@ class Resolver:
         key = self._key(question)
         if key in self._answers:
             return self._answers[key]
-        stored = self.cache / self.today.isoformat() / f"{key}.toml" if self.cache else None
-        if stored is not None and stored.is_file():
-            answer: str | Problem = stored.read_text("utf-8")
-        else:
-            options = (*question.options, "--format", "pylock.toml")
-            answer = self.compile(replace(question, options=options))
-            if stored is not None and isinstance(answer, str):
-                _store(stored, answer)
+        answer = self._kept.read(key) or self._asked(key, question)
+        if isinstance(answer, Problem) and _is_silence(answer):
+            self.unanswered.append(answer)
         self._answers[key] = answer
+        return answer
+
+    def _asked(self, key: str, question: Question) -> str | Problem:
+        """Ask uv, unless this run has waited long enough for nothing; keep what it says."""
+        if self._waited_s > self.patience_s:
+            reason = f"not asked: {self._waited_s:.0f} seconds of this run went by without answers"
+            return Problem("", "resolver-timeout", reason)
+        start = monotonic()
+        options = (*question.options, "--format", "pylock.toml")
+        answer = self.compile(replace(question, options=options))
+        if isinstance(answer, Problem) and _is_silence(answer):
+            self._waited_s += monotonic() - start
+        if not self.offline:
+            self._kept.keep(key, answer)
         return answer
 
     def _key(self, question: Question) -> str:
@@ -211,6 +226,11 @@ class Resolver:
         message = done.stderr.decode("utf-8", "replace")
         code = "no-solution" if "No solution found" in message else "resolver-failed"
         return Problem("", code, " ".join(message.split())[:2000])
+
+
+def _is_silence(answer: Problem) -> bool:
+    """Whether nothing was said about the packages, not even that one has no wheel."""
+    return answer.code in NO_ANSWER and not UNBUILDABLE.search(answer.message)
 
 
 def shortened(message: str) -> str:
@@ -380,17 +400,3 @@ def _by_name(entries: Sequence[Dependency]) -> list[Dependency]:
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-
-
-def _store(path: Path, text: str) -> None:
-    """Keep an answer for today; what was kept on other days goes."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for other in path.parent.parent.iterdir():
-            if other != path.parent and other.is_dir():
-                shutil.rmtree(other, ignore_errors=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(text, "utf-8")
-        partial.replace(path)
-    except OSError:
-        return  # a cache that cannot be written is no reason to stop

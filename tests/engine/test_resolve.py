@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -122,6 +123,37 @@ def test_answers_are_kept_for_a_day(tmp_path: Path) -> None:
     environment["UV_OFFLINE"] = "1"
     tuesday = Resolver(cache=cache, environment=environment, today=date(2026, 11, 24))
     assert isinstance(tuesday.resolve(read("web\n")), Problem)
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """Give the address of an index that refuses every connection: nobody listens there."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+def test_a_run_that_has_waited_for_nothing_asks_no_more(tmp_path: Path, refusing: str) -> None:
+    environment = {**resolver(tmp_path, refusing).environment, "PIP_CONFIG_FILE": os.devnull}
+    impatient = Resolver(environment=environment, patience_s=0)
+    first = impatient.resolve(read("web\n"))
+    second = impatient.resolve(read("core\n"))
+    assert isinstance(first, Problem)
+    assert isinstance(second, Problem)
+    assert not first.message.startswith("not asked")
+    assert second.message.startswith("not asked")
+    assert len(impatient.unanswered) == 2
+
+
+def test_a_solution_or_a_contradiction_is_an_answer(
+    tmp_path: Path, index: tuple[Path, str]
+) -> None:
+    folder, address = index
+    add_wheel(folder, "web", "1.0")
+    asked = resolver(tmp_path, address)
+    asked.resolve(read("web\n"))
+    asked.resolve(read("web>=2\n"))
+    assert asked.unanswered == []
 
 
 def test_only_what_an_index_serves_by_name_is_asked_for() -> None:
