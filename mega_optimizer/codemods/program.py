@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mega_optimizer.codemods.import_lines import import_lines
+from mega_optimizer.repository.memo import by_content
 from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.python import is_test
 
@@ -152,7 +153,7 @@ class Program:
             content = self._context.read(path)
             found = (
                 self._split(path, target)
-                for target in (_imported(content) if isinstance(content, bytes) else ())
+                for target in (_imported(path, content) if isinstance(content, bytes) else ())
             )
             paths = dict.fromkeys(each.path for each in found if each and each.path != path)
             self._imports[path] = tuple(paths)
@@ -220,17 +221,20 @@ class Program:
         return None
 
 
-def _imported(content: bytes) -> Iterator[str]:
-    """Yield the dotted names that the import statements of a module bring in."""
+@by_content(size=8192)
+def _imported(path: str, content: bytes) -> tuple[str, ...]:
+    """Return the dotted names that the import statements of a module bring in."""
+    found: dict[str, None] = {}
     for module, names, modules in _IMPORTS.findall(content):
         listed = re.sub(rb"#[^\n]*|[()\\]", b" ", names or modules)
         for each in listed.split(b","):
             name = each.split()[0].decode(errors="replace") if each.split() else ""
             if module and name:
                 base = module.decode()
-                yield f"{base}{name}" if base.endswith(".") else f"{base}.{name}"
+                found[f"{base}{name}" if base.endswith(".") else f"{base}.{name}"] = None
             elif name:
-                yield name
+                found[name] = None
+    return tuple(found)
 
 
 def _shared_folders(one: str, other: str) -> int:

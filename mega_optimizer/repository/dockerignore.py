@@ -70,7 +70,11 @@ def parse_dockerignore(path: str, content: bytes) -> tuple[Pattern, ...] | Probl
 
 def ignored(patterns: Sequence[Pattern], path: str) -> bool:
     """Whether ``path`` (relative to the build context, ``/`` between parts) stays outside."""
-    for negated, expression in _last_first(tuple(patterns)):
+    return _is_ignored(_last_first(tuple(patterns)), path)
+
+
+def _is_ignored(expressions: tuple[tuple[bool, re.Pattern[str]], ...], path: str) -> bool:
+    for negated, expression in expressions:
         if expression.fullmatch(path):
             return not negated
     return False
@@ -105,8 +109,9 @@ def context_files(
 ) -> Iterator[tuple[str, str]]:
     """Yield the files that reach the builder: (path in the context, path in the repository)."""
     prefix = f"{context}/" if context else ""
+    expressions = _last_first(tuple(patterns))
     for path in files.paths:
-        if path.startswith(prefix) and not ignored(patterns, path[len(prefix) :]):
+        if path.startswith(prefix) and not _is_ignored(expressions, path[len(prefix) :]):
             yield path[len(prefix) :], path
 
 

@@ -49,3 +49,10 @@ def test_hook_on_a_file_without_a_hit_loads_neither_libcst_nor_typer(tmp_path: P
 
 def test_rules_load_neither_libcst_nor_httpx(tmp_path: Path) -> None:
     assert not modules_after(["rules"], tmp_path) & {"libcst", "httpx", "git", "rich", "jinja2"}
+
+
+def test_no_rule_loads_libcst_before_it_has_something_to_rewrite(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("fastapi==0.115.6\n")
+    (tmp_path / "main.py").write_text("from fastapi import FastAPI\n\napp = FastAPI()\n")
+    loaded = modules_after(["--check", "--offline", "--sizes", "off", "."], tmp_path)
+    assert not loaded & {"libcst", "httpx", "git", "jinja2"}

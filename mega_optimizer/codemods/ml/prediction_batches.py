@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Edit
 from mega_optimizer.codemods.ml.prediction_loops import bound_in, names_in
-from mega_optimizer.codemods.python import LINE_LENGTH
 
 if TYPE_CHECKING:
     from mega_optimizer.codemods.finding import Edits
@@ -221,6 +220,8 @@ def _instead_of_for(
 
 def _guarded(source: Source, loop: Loop, head: str, results: Results, batch: str) -> list[str]:
     """Return the lines of the statement that begins with ``head`` and keeps ``results``."""
+    from mega_optimizer.codemods.python import LINE_LENGTH
+
     line = f"{head}{results} if {batch} else []"
     if loop.statement.col_offset + len(line) <= LINE_LENGTH:
         return [line]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.serving.flask_additions import generated_names
-from mega_optimizer.codemods.serving.flask_conversion import converted
 from mega_optimizer.codemods.serving.flask_launch import read_starts, start_edits
 from mega_optimizer.codemods.serving.flask_module import (
     Blocker,
@@ -110,6 +109,8 @@ def _declared(context: Context) -> Iterator[Dependency]:
 
 
 def _edits(context: Context, module: FlaskModule, starts: list[Start]) -> Edits | Skip:
+    from mega_optimizer.codemods.serving.flask_conversion import converted
+
     code = converted(module)
     if isinstance(code, Skip):
         return code

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
 TEST_FOLDERS = frozenset({"tests", "test", "testing", "integration_tests", "e2e"})
 MIGRATION_FOLDERS = frozenset({"alembic", "migrations", "versions"})
 
 
 def is_test(path: str) -> bool:
     """Whether ``path`` belongs to a test suite (a tests folder, ``test_x.py``, ``conftest.py``)."""
-    parts = PurePosixPath(path).parts
-    name = parts[-1]
+    *folders, name = path.split("/")
     return (
-        not TEST_FOLDERS.isdisjoint(parts[:-1])
+        not TEST_FOLDERS.isdisjoint(folders)
         or name == "conftest.py"
         or name == "tests.py"
         or name.startswith("test_")
@@ -23,4 +20,4 @@ def is_test(path: str) -> bool:
 
 def is_migration(path: str) -> bool:
     """Whether ``path`` is part of Alembic's (or a like tool's) environment."""
-    return not MIGRATION_FOLDERS.isdisjoint(PurePosixPath(path).parts[:-1])
+    return not MIGRATION_FOLDERS.isdisjoint(path.split("/")[:-1])
