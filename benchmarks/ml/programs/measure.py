@@ -18,7 +18,7 @@ import numpy as np
 
 RUN = 0.15  # seconds that one side of a pair runs, where a call is shorter
 CASE = 12.0  # seconds that all pairs of a case may take; three pairs are made in any case
-PEAKS = 3
+PEAKS = 2
 
 
 def main():
