@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.json.values import Frame
+from mega_optimizer.repository.python.walk import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +51,10 @@ def dumps_of(context: Context, values: Values, path: str) -> Iterator[tuple[ast.
         for node in ast.walk(function):
             if not isinstance(node, ast.Call) or not node.args:
                 continue
-            if tree.function_around(node) is not function:
+            called = dotted(node.func)
+            if called is None or tree.facts.resolve(called) != DUMPS:
                 continue
-            if tree.facts.resolve(ast.unparse(node.func)) == DUMPS:
+            if tree.function_around(node) is function:
                 yield node, _dump(values, frame, function, node)
 
 
