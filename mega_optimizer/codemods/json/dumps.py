@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.json.tree import FunctionNode, ModuleTree
     from mega_optimizer.codemods.json.values import Values
+    from mega_optimizer.codemods.program import Program
 
 DUMPS = "json.dumps"
 BODIES = {
@@ -28,6 +29,9 @@ VALUES = {
     "set": 1, "setex": 2, "psetex": 2, "setnx": 1, "getset": 1, "lpush": 1, "rpush": 1,
     "hset": 2, "publish": 1,
 }  # fmt: skip
+WRITTEN = rb"\bdumps\s*\("
+TAKEN = rb"\b(?:Http)?Response\b|\.(?:%s)\s*\(" % "|".join(VALUES).encode()
+TAKEN_LITERALS = (b"Response", *(f".{each}".encode() for each in VALUES))
 UTF8 = ("utf-8", "utf8", "UTF-8")
 
 
@@ -39,6 +43,12 @@ class Dump:
     call: ast.Call
     whole: ast.Call
     sink: str
+
+
+def modules_with_dumps(program: Program) -> Iterator[str]:
+    """Yield the modules of the service that write JSON, and something that may take it."""
+    writing = tuple(program.containing(WRITTEN, program.product, b"dumps"))
+    yield from program.containing(TAKEN, writing, *TAKEN_LITERALS)
 
 
 def dumps_of(context: Context, values: Values, path: str) -> Iterator[tuple[ast.Call, Dump | None]]:

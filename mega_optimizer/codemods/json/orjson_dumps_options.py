@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Fix, Skip
-from mega_optimizer.codemods.json.dumps import dumps_of
+from mega_optimizer.codemods.json.dumps import dumps_of, modules_with_dumps
 from mega_optimizer.codemods.json.orjson_dumps import EXACT
 from mega_optimizer.codemods.json.orjson_edit import REQUIRES, orjson_edits
 from mega_optimizer.codemods.json.shape import all_leaves, first_unknown, has_parsed, holds_many
@@ -31,7 +31,7 @@ def find(context: Context) -> Iterator[Outcome]:
     """Yield a fix for each module with calls whose options orjson has, skips for the others."""
     program = context.program
     values = Values(program)
-    for path in program.containing(rb"\bdumps\s*\(", program.product, b"dumps"):
+    for path in modules_with_dumps(program):
         proven: list[tuple[Dump, str]] = []
         for call, dump in dumps_of(context, values, path):
             if dump is None or len(call.args) != 1:
