@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.deployments import compose_variable, container_variable
 from mega_optimizer.codemods.finding import Edit, Fix, Skip
 from mega_optimizer.codemods.serving.process_count import worker_count
-from mega_optimizer.codemods.serving.surroundings import composed
-from mega_optimizer.repository.kubernetes import Container, kubernetes_workloads
-from mega_optimizer.repository.place import Place, Problem
+from mega_optimizer.codemods.serving.surroundings import deployed
+from mega_optimizer.repository.kubernetes import Container
+from mega_optimizer.repository.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,22 +37,11 @@ def find(context: Context) -> Iterator[Outcome]:
     library = next((each for each in _LIBRARIES if each in context.dependencies), None)
     if library is None:
         return
-    for entry in _entries(context):
+    for entry in deployed(context):
         limit = _limit(entry)
         content = context.read(entry.place.path)
         if limit is not None and isinstance(content, bytes):
             yield _outcome(context, content, entry, limit, library)
-
-
-def _entries(context: Context) -> Iterator[Container | ComposeService]:
-    """Yield the containers of Kubernetes and the entries of compose that run the service."""
-    yield from composed(context)
-    for deployment in context.service.deployments:
-        path = deployment.place.path
-        content = context.read(path) if deployment.kind == "kubernetes" else None
-        workloads = kubernetes_workloads(path, content) if isinstance(content, bytes) else ()
-        for workload in () if isinstance(workloads, Problem) else workloads:
-            yield from (each for each in workload.containers if each.place == deployment.place)
 
 
 def _limit(entry: Container | ComposeService) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.finding import Edit
 from mega_optimizer.repository.compose import ComposeService, compose_rank, compose_services
 from mega_optimizer.repository.dockerfile import lineage, shipping_stage
+from mega_optimizer.repository.kubernetes import kubernetes_workloads
 from mega_optimizer.repository.place import Place, Problem
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from mega_optimizer.codemods.context import Context
     from mega_optimizer.repository.dockerfile import Dockerfile, Instruction
+    from mega_optimizer.repository.kubernetes import Container
     from mega_optimizer.repository.service import LaunchSite
 
 DEVELOPERS_COMPOSE = 2
@@ -37,6 +39,17 @@ def composed(context: Context) -> Iterator[ComposeService]:
         entries = compose_services(each.place.path, content) if isinstance(content, bytes) else ()
         if not isinstance(entries, Problem):
             yield from (entry for entry in entries if entry.name == each.name)
+
+
+def deployed(context: Context) -> Iterator[Container | ComposeService]:
+    """Yield the entries of compose and the containers of Kubernetes that run the service."""
+    yield from composed(context)
+    for deployment in context.service.deployments:
+        path = deployment.place.path
+        content = context.read(path) if deployment.kind == "kubernetes" else None
+        workloads = kubernetes_workloads(path, content) if isinstance(content, bytes) else ()
+        for workload in () if isinstance(workloads, Problem) else workloads:
+            yield from (each for each in workload.containers if each.place == deployment.place)
 
 
 def is_for_developers(context: Context, site: LaunchSite) -> bool:
