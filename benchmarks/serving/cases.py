@@ -107,6 +107,13 @@ STOCK = Service(
     environment={"UPSTREAM": "{upstream}"},
     command="uvicorn app.main:app --port 8000",
 )
+ITEMS = Service(
+    "rules/http/requests-session/examples/upstream.txtar",
+    "/openapi.json",
+    port=8000,
+    environment={"UPSTREAM": "{upstream}"},
+    command="uvicorn main:app --port 8000",
+)
 LONG_SERIES = {
     "symbol": "btc",
     "prices": [100.0 + (7 * number) % 11 for number in range(16)],
@@ -259,6 +266,12 @@ CASES = (
         GATEWAY,
         Request("/api/v1/tasks/7"),
         "forwarded by httpx, a client for each request",
+    ),
+    Case(
+        "http/requests-session",
+        ITEMS,
+        Request("/stock/7"),
+        "one call of another service by requests, over plain HTTP",
     ),
     Case(
         "database/engine-per-request",
