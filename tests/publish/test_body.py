@@ -45,6 +45,7 @@ def result(tmp_path: Path) -> Result:
     root.mkdir()
     for name, content in FILES.items():
         (root / name).write_text(content)
+    (root / ".gitignore").write_text("__pycache__/\n.venv/\n")
     settings = replace(Settings(), select=BOTH, sizes="off", offline=True)
     return run(Request(root=root, settings=settings, mode="check"))
 
