@@ -91,7 +91,7 @@ def _judge(context: Context, values: Values, facts: PythonFacts, route: Route) -
         return
     # who creates or changes one thing is answered with that thing, seldom with thousands of values
     enough = holds_many if "GET" in route.methods else holds_many_containers
-    if not enough(shape):
+    if not enough(shape) or (shape.item is None and _changes_one(facts, route)):
         reason = f"{handler.path} answers with a few values: nothing to win"
         yield Skip(place, "only-small-answers", reason)
         return
@@ -110,6 +110,16 @@ def _judge(context: Context, values: Values, facts: PythonFacts, route: Route) -
 
 def _is_leaf(shape: Shape) -> bool:
     return shape.item is None and shape.value is None and not shape.parsed
+
+
+def _changes_one(facts: PythonFacts, route: Route) -> bool:
+    """Whether a route replaces or removes one thing, or adds one to what the same path lists."""
+    methods = set(route.methods)
+    if methods <= {"PUT", "PATCH", "DELETE"}:
+        return True
+    listed = (each for each in facts.routes if "GET" in each.methods)
+    same = any((each.owner_text, each.path) == (route.owner_text, route.path) for each in listed)
+    return "GET" not in methods and same
 
 
 def _route_objection(facts: PythonFacts, route: Route, place: Place) -> Skip | None:
