@@ -36,18 +36,36 @@ def unknown_manifest(context: Context, recipe: Recipe) -> Skip | None:
     known = {manifest.path for manifest in dependencies.manifests}
     known |= {entry.place.path for entry in dependencies.constraints}
     declares = any(each.kind in _EXPORTED for each in dependencies.manifests)
+    for place, name, found in _read_files(context, recipe):
+        if found is None and declares and _from_another_stage(recipe, name):
+            continue
+        if found not in known:
+            return Skip(place, "manifest-not-found", f"it is not known what {name} asks for")
+    return empty_manifest(context, recipe)
+
+
+def empty_manifest(context: Context, recipe: Recipe) -> Skip | None:
+    """Return a skip where an install reads a file without a requirement: users fill it in."""
+    for place, name, found in _read_files(context, recipe):
+        content = context.read(found) if found is not None else None
+        if isinstance(content, bytes) and _lists_nothing(content):
+            reason = f"{name} is empty here: who fills it in may need what the image has now"
+            return Skip(place, "empty-manifest", reason)
+    return None
+
+
+def _lists_nothing(content: bytes) -> bool:
+    return all(not line.strip() or line.lstrip().startswith(b"#") for line in content.splitlines())
+
+
+def _read_files(context: Context, recipe: Recipe) -> Iterator[tuple[Place, str, str | None]]:
+    """Yield each file that an install reads: the place, its name there, and in the repository."""
     for run in recipe.runs:
         for command in run.of_kind("install"):
             install = parse_install(command, in_place=True)
             for name in install.files if not isinstance(install, str) else ():
                 found = _repository_file(context, recipe, run.instruction.start, name)
-                if found is None and declares and _from_another_stage(recipe, name):
-                    continue
-                if found not in known:
-                    place = Place(recipe.path, run.instruction.line)
-                    reason = f"it is not known what {name} asks for"
-                    return Skip(place, "manifest-not-found", reason)
-    return None
+                yield Place(recipe.path, run.instruction.line), name, found
 
 
 def _repository_file(context: Context, recipe: Recipe, start: int, name: str) -> str | None:

@@ -18,6 +18,7 @@ from mega_optimizer.codemods.containers.environments import (
 )
 from mega_optimizer.codemods.containers.image_recipe import is_started, read_recipe
 from mega_optimizer.codemods.containers.install_sources import sources_of
+from mega_optimizer.codemods.containers.installed_manifests import empty_manifest
 from mega_optimizer.codemods.containers.python_images import python_image
 from mega_optimizer.codemods.containers.python_packages import packages_of
 from mega_optimizer.codemods.containers.recipe_obstacles import recipe_obstacle
@@ -112,6 +113,9 @@ def _outcome(
     if not is_started(context, recipe.stage):
         reason = "nothing says what it runs: other images may be built on it"
         return Skip(place, "no-command", reason)
+    empty = empty_manifest(context, recipe)
+    if empty is not None:
+        return empty
     sources = sources_of(context, recipe)
     if isinstance(sources, Skip):
         return sources
