@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.bodies import bodies, position
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.http.clients import HTTPX, HTTPX_ASYNC
+from mega_optimizer.codemods.http.kept_answers import is_kept
 from mega_optimizer.codemods.program import Definition
 from mega_optimizer.codemods.request_paths import runs_per_request
 from mega_optimizer.repository.place import Place, Problem
@@ -88,7 +89,12 @@ def _of_module(context: Context, facts: PythonFacts) -> Iterator[Outcome]:
         yield objection
         return
     scopes = dict.fromkeys(call.scope for call in calls)
-    if not any(runs_per_request(program, Definition(facts.path, s)) for s in scopes):
+    asked = [each for each in scopes if not is_kept(program, facts, each)]
+    if not asked:
+        reason = f"what {calls[0].scope} fetches is kept: it runs once in a while"
+        yield Skip(place, "answer-kept", reason)
+        return
+    if not any(runs_per_request(program, Definition(facts.path, each)) for each in asked):
         reason = f"no route, dependency or task was seen to use {calls[0].scope}"
         yield Skip(place, "not-per-request", reason)
         return
