@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.dependencies.model import Dependency
 
 # Uvicorn takes httptools where it is there: without it, h11 makes it slower than what it replaces.
-REQUIRES = ("uvicorn>=0.20", REQUIREMENTS["httptools"], "fastapi>=0.100")
+# What serving/uvloop would add to the result comes along, so that a second run changes nothing.
+REQUIRES = ("uvicorn>=0.20", *REQUIREMENTS.values(), "fastapi>=0.100")
 IMPORT = rb"(?m)^\s*(?:from|import)\s+flask\b"
 LEAVING = ("flask", "werkzeug")
 SHOWN = 8  # blockers in one sentence
