@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.ml.modules import is_module, module_that_runs
+from mega_optimizer.codemods.ml.prediction_loops import is_only_assigned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ class ModelRuns:
         if (scope, called) not in self._known:
             self._known[scope, called] = is_module(
                 self._program, self._facts, called, scope
-            ) and _is_only_assigned(function, called)
+            ) and is_only_assigned(function, called)
         return self._known[scope, called]
 
 
@@ -128,19 +129,3 @@ def _own_calls(function: FunctionNode) -> Iterator[ast.Call]:
         if isinstance(node, ast.Call):
             yield node
         waiting.extend(reversed(list(ast.iter_child_nodes(node))))
-
-
-def _is_only_assigned(function: FunctionNode, text: str) -> bool:
-    """Whether nothing but plain assignments binds the root of ``text`` in the function."""
-    root = text.partition(".")[0]
-    plain = {
-        id(target)
-        for each in ast.walk(function)
-        if isinstance(each, ast.Assign | ast.AnnAssign)
-        for target in (each.targets if isinstance(each, ast.Assign) else [each.target])
-    }
-    return all(
-        id(each) in plain
-        for each in ast.walk(function)
-        if isinstance(each, ast.Name) and each.id == root and isinstance(each.ctx, ast.Store)
-    )

@@ -206,3 +206,19 @@ def bound_in(statements: tuple[ast.stmt, ...]) -> frozenset[str]:
         for each in ast.walk(statement)
         if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
     )
+
+
+def is_only_assigned(function: ast.AST, text: str) -> bool:
+    """Whether nothing but plain assignments binds the root of ``text`` in the function."""
+    root = text.partition(".")[0]
+    plain = {
+        id(target)
+        for each in ast.walk(function)
+        if isinstance(each, ast.Assign | ast.AnnAssign)
+        for target in (each.targets if isinstance(each, ast.Assign) else [each.target])
+    }
+    return all(
+        id(each) in plain
+        for each in ast.walk(function)
+        if isinstance(each, ast.Name) and each.id == root and isinstance(each.ctx, ast.Store)
+    )

@@ -14,6 +14,7 @@ from mega_optimizer.codemods.ml.estimators import METHODS, is_estimator, own_est
 from mega_optimizer.codemods.ml.prediction_batches import batched
 from mega_optimizer.codemods.ml.prediction_loops import (
     bound_in,
+    is_only_assigned,
     loop_around,
     names_in,
     single_prediction,
@@ -144,24 +145,11 @@ def scope_of(source: Source, node: ast.AST) -> str:
 
 def _only_assigned(source: Source, node: ast.AST, text: str) -> bool:
     """Whether the function around ``node`` binds the root of ``text`` by plain assignments only."""
-    root = text.partition(".")[0]
     function = next(
         (x for x in source.around(node) if isinstance(x, ast.FunctionDef | ast.AsyncFunctionDef)),
         None,
     )
-    if function is None:
-        return True
-    plain = {
-        id(target)
-        for each in ast.walk(function)
-        if isinstance(each, ast.Assign | ast.AnnAssign)
-        for target in (each.targets if isinstance(each, ast.Assign) else [each.target])
-    }
-    return all(
-        id(each) in plain
-        for each in ast.walk(function)
-        if isinstance(each, ast.Name) and each.id == root and isinstance(each.ctx, ast.Store)
-    )
+    return function is None or is_only_assigned(function, text)
 
 
 def _chains(statement: ast.stmt) -> set[str]:
