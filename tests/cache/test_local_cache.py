@@ -10,7 +10,8 @@ import pytest
 
 from mega_optimizer.codemods.cache.rendered import rendered
 from mega_optimizer.engine.resolve import child_environment
-from tests.cache.gateway import Checkout, rewritten_gateway
+from tests.cache.gateway import rewritten_gateway
+from tests.services.rewritten import Checkout
 
 PREAMBLE = """
 import asyncio

@@ -17,16 +17,11 @@ import httpx
 import pytest
 
 from mega_optimizer.engine.resolve import child_environment
-from tests.cache.gateway import (
-    Checkout,
-    gateway,
-    redis_command,
-    rewritten_gateway,
-    stalled_server,
-    upstream,
-)
+from tests.cache.gateway import gateway, redis_command, rewritten_gateway, stalled_server
 from tests.services.programs import free_port
 from tests.services.redis import redis_server
+from tests.services.rewritten import Checkout
+from tests.services.upstream import upstream
 
 PREDICTIONS = "/api/v1/predictions"
 KEY = "cache:api-gateway:/api/v1/predictions"
@@ -44,49 +39,47 @@ def said(response: httpx.Response) -> tuple[int, str | None]:
 
 def check_hit_and_miss(checkout: Checkout) -> None:
     with redis_server() as redis, upstream() as other, gateway(checkout, other, redis.url) as one:
-        first = httpx.get(f"{one.url}{PREDICTIONS}")
-        second = httpx.get(f"{one.url}{PREDICTIONS}")
+        first = one.client.get(PREDICTIONS)
+        second = one.client.get(PREDICTIONS)
         assert said(first) == (200, "MISS")
         assert said(second) == (200, "HIT")
         assert first.content == second.content
         assert first.headers["content-type"] == second.headers["content-type"]
         assert len(other.calls) == 1
-        assert said(httpx.get(f"{one.url}/status")) == (200, "MISS")
-        assert said(httpx.get(f"{one.url}/status")) == (200, "HIT")
-        assert "x-cache" not in httpx.get(f"{one.url}/health").headers
+        assert said(one.client.get("/status")) == (200, "MISS")
+        assert said(one.client.get("/status")) == (200, "HIT")
+        assert "x-cache" not in one.client.get("/health").headers
 
 
 def check_every_input_is_in_the_key(checkout: Checkout) -> None:
     with redis_server() as redis, upstream() as other, gateway(checkout, other, redis.url) as one:
-        url = f"{one.url}{PREDICTIONS}"
-        plain = httpx.get(url).json()
-        assert httpx.get(url, params={"limit": 5}).json() != plain
-        assert httpx.get(url, params={"limit": 5, "symbol": "btc"}).headers["x-cache"] == "MISS"
-        assert httpx.get(f"{url}?symbol=btc&limit=5").headers["x-cache"] == "HIT"
-        longer = httpx.get(url, params={"symbol": "b" * 400})
-        assert httpx.get(url, params={"symbol": "b" * 399}).json() != longer.json()
+        url, get = PREDICTIONS, one.client.get
+        plain = get(url).json()
+        assert get(url, params={"limit": 5}).json() != plain
+        assert get(url, params={"limit": 5, "symbol": "btc"}).headers["x-cache"] == "MISS"
+        assert get(f"{url}?symbol=btc&limit=5").headers["x-cache"] == "HIT"
+        longer = get(url, params={"symbol": "b" * 400})
+        assert get(url, params={"symbol": "b" * 399}).json() != longer.json()
         assert len(other.calls) == 5
 
 
 def check_time_to_live(checkout: Checkout) -> None:
     with redis_server() as redis, upstream() as other, gateway(checkout, other, redis.url) as one:
-        httpx.get(f"{one.url}{PREDICTIONS}")
-        httpx.get(f"{one.url}/status")
+        one.client.get(PREDICTIONS)
+        one.client.get("/status")
         assert 290 <= int(redis_command(redis.port, "ttl", f"{KEY}?")) <= 300
         assert 20 <= int(redis_command(redis.port, "ttl", "cache:api-gateway:/status?")) <= 30
         redis_command(redis.port, "expire", f"{KEY}?", "0")
-        assert said(httpx.get(f"{one.url}{PREDICTIONS}")) == (200, "MISS")
+        assert said(one.client.get(PREDICTIONS)) == (200, "MISS")
 
 
 def check_single_flight(checkout: Checkout) -> None:
     with redis_server() as redis, upstream() as other, gateway(checkout, other, redis.url) as one:
         other.gate.clear()
         with ThreadPoolExecutor(CROWD) as crowd:
-            asked = [
-                crowd.submit(httpx.get, f"{one.url}{PREDICTIONS}", timeout=30) for _ in range(CROWD)
-            ]
-            assert other.arrived.acquire(timeout=30)
-            httpx.get(f"{one.url}/health", timeout=30)
+            asked = [crowd.submit(one.client.get, PREDICTIONS, timeout=30) for _ in range(CROWD)]
+            other.await_call()
+            one.client.get("/health", timeout=30)
             other.gate.set()
             answers = [each.result() for each in asked]
         assert len(other.calls) == 1
@@ -98,21 +91,21 @@ def check_redis_down_at_start(checkout: Checkout) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     with upstream() as other, gateway(checkout, other, url) as one:
         for _ in range(3):
-            assert said(httpx.get(f"{one.url}{PREDICTIONS}")) == (200, "BYPASS")
+            assert said(one.client.get(PREDICTIONS)) == (200, "BYPASS")
         assert len(other.calls) == 3
         assert "no response cache for" in one.log.read_text()
 
 
 def check_redis_dies_and_comes_back(checkout: Checkout) -> None:
     with redis_server() as redis, upstream() as other, gateway(checkout, other, redis.url) as one:
-        assert said(httpx.get(f"{one.url}{PREDICTIONS}")) == (200, "MISS")
+        assert said(one.client.get(PREDICTIONS)) == (200, "MISS")
         redis.stop()
-        assert said(httpx.get(f"{one.url}{PREDICTIONS}")) == (200, "BYPASS")
+        assert said(one.client.get(PREDICTIONS)) == (200, "BYPASS")
         redis.start()
         deadline = time.monotonic() + 30
-        while said(httpx.get(f"{one.url}{PREDICTIONS}")) == (200, "BYPASS"):
+        while said(one.client.get(PREDICTIONS)) == (200, "BYPASS"):
             assert time.monotonic() < deadline
-        assert said(httpx.get(f"{one.url}{PREDICTIONS}")) == (200, "HIT")
+        assert said(one.client.get(PREDICTIONS)) == (200, "HIT")
 
 
 def check_slow_redis(checkout: Checkout) -> None:
@@ -121,7 +114,7 @@ def check_slow_redis(checkout: Checkout) -> None:
         upstream() as other,
         gateway(checkout, other, f"redis://127.0.0.1:{port}/0") as one,
     ):
-        answers = [httpx.get(f"{one.url}{PREDICTIONS}", timeout=4) for _ in range(5)]
+        answers = [one.client.get(PREDICTIONS, timeout=4) for _ in range(5)]
         assert {said(each) for each in answers} == {(200, "BYPASS")}
         assert len(accepted) < 5  # one request waited, and the others knew
 
@@ -133,8 +126,8 @@ def check_full_redis(checkout: Checkout) -> None:
         upstream() as other,
         gateway(checkout, other, redis.url) as one,
     ):
-        assert said(httpx.get(f"{one.url}{PREDICTIONS}")) == (200, "BYPASS")
-        assert said(httpx.get(f"{one.url}{PREDICTIONS}")) == (200, "BYPASS")
+        assert said(one.client.get(PREDICTIONS)) == (200, "BYPASS")
+        assert said(one.client.get(PREDICTIONS)) == (200, "BYPASS")
         assert len(other.calls) == 2
 
 
@@ -142,8 +135,8 @@ def check_only_good_answers_are_kept(checkout: Checkout) -> None:
     with redis_server() as redis, upstream() as other, gateway(checkout, other, redis.url) as one:
         for status, expected in ((404, 404), (500, 502), (200, 200)):
             other.status = status
-            assert httpx.get(f"{one.url}{PREDICTIONS}").status_code == expected
-        assert httpx.get(f"{one.url}{PREDICTIONS}").headers["x-cache"] == "HIT"
+            assert one.client.get(PREDICTIONS).status_code == expected
+        assert one.client.get(PREDICTIONS).headers["x-cache"] == "HIT"
         assert len(other.calls) == 3
 
 
@@ -152,8 +145,8 @@ def check_failed_leader_leaves_others_their_own_call(checkout: Checkout) -> None
         other.status = 500
         other.gate.clear()
         with ThreadPoolExecutor(5) as crowd:
-            asked = [crowd.submit(httpx.get, f"{one.url}{PREDICTIONS}") for _ in range(5)]
-            assert other.arrived.acquire(timeout=30)
+            asked = [crowd.submit(one.client.get, PREDICTIONS) for _ in range(5)]
+            other.await_call()
             other.gate.set()
             assert {each.result().status_code for each in asked} == {502}
 
@@ -165,8 +158,8 @@ def check_two_processes_share(checkout: Checkout) -> None:
         gateway(checkout, other, redis.url) as one,
         gateway(checkout, other, redis.url) as two,
     ):
-        assert said(httpx.get(f"{one.url}{PREDICTIONS}")) == (200, "MISS")
-        assert said(httpx.get(f"{two.url}{PREDICTIONS}")) == (200, "HIT")
+        assert said(one.client.get(PREDICTIONS)) == (200, "MISS")
+        assert said(two.client.get(PREDICTIONS)) == (200, "HIT")
         assert len(other.calls) == 1
 
 
@@ -175,10 +168,10 @@ def check_client_that_leaves(checkout: Checkout) -> None:
         other.gate.clear()
         with ThreadPoolExecutor(1) as crowd:
             with pytest.raises(httpx.ReadTimeout):
-                httpx.get(f"{one.url}{PREDICTIONS}", timeout=0.5)
-            assert other.arrived.acquire(timeout=30)
-            follower = crowd.submit(httpx.get, f"{one.url}{PREDICTIONS}", timeout=30)
-            httpx.get(f"{one.url}/health")
+                one.client.get(PREDICTIONS, timeout=0.5)
+            other.await_call()
+            follower = crowd.submit(one.client.get, PREDICTIONS, timeout=30)
+            one.client.get("/health")
             other.gate.set()
             assert follower.result().status_code == 200
         assert len(other.calls) == 1
@@ -188,12 +181,10 @@ def check_shutdown_in_flight(checkout: Checkout) -> None:
     with redis_server() as redis, upstream() as other, gateway(checkout, other, redis.url) as one:
         other.gate.clear()
         with ThreadPoolExecutor(1) as crowd:
-            asked = crowd.submit(httpx.get, f"{one.url}{PREDICTIONS}", timeout=30)
-            assert other.arrived.acquire(timeout=30)
-            one.stop()
-            deadline = time.monotonic() + 30
-            while "Shutting down" not in one.log.read_text():
-                assert time.monotonic() < deadline
+            asked = crowd.submit(one.client.get, PREDICTIONS, timeout=30)
+            other.await_call()
+            one.process.terminate()
+            one.await_log("Shutting down")
             other.gate.set()
             assert said(asked.result()) == (200, "MISS")
         assert one.process.wait(30) in (0, -15)
@@ -291,6 +282,6 @@ MUTATIONS = [
 def test_check_sees_a_broken_cache(
     checkout: Checkout, old: str, new: str, check: Callable[[Checkout], None], tmp_path: Path
 ) -> None:
-    broken = checkout.copy(tmp_path / "broken", old, new)
+    broken = checkout.copy(tmp_path / "broken", "app/response_cache.py", (old, new))
     with pytest.raises((AssertionError, httpx.HTTPError, subprocess.TimeoutExpired)):
         check(broken)

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from uv import find_uv_bin
 
 from mega_optimizer.engine.plan import Options
 from mega_optimizer.engine.planner import make_plan
@@ -28,6 +26,7 @@ from mega_optimizer.repository.launch.container import start_instructions
 from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.scan import scan
 from mega_optimizer.rules import load_rules, pick
+from tests.services.environment import installed
 from tests.services.programs import free_port
 
 PACKAGES = ("flask", "gunicorn", "fastapi", "uvicorn", "httpx")
@@ -190,25 +189,7 @@ def dockerfile(*command: str) -> str:
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the servers and frameworks into an environment of their own; give its programs."""
-    folder = tmp_path_factory.mktemp("venv")
-    uv, environment = find_uv_bin(), dict(child_environment(os.environ))
-    subprocess.run(
-        [uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"],
-        env=environment,
-        check=True,
-    )
-    python = folder / "venv" / "bin" / "python"
-    installed = subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", python, *PACKAGES],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if installed.returncode and not os.environ.get("CI"):
-        pytest.skip(f"the package index does not answer: {installed.stderr.strip()[-200:]}")
-    assert installed.returncode == 0, installed.stderr
-    return python.parent
+    return installed(tmp_path_factory.mktemp("venv"), *PACKAGES).parent
 
 
 def written(folder: Path, files: Mapping[str, str]) -> Path:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.queue.market import PATIENCE, Checkout, Stack, rewritten_service, running
+from tests.queue.market import Stack, rewritten_service, running
+from tests.services.rewritten import Checkout
 
 ALERT = {"symbol": "BTC", "limit": "70000.10", "direction": "above", "channels": ["mail", "app"]}
+QUEUE = "app/job_queue.py"
 SOONER = ("RETRIES = 3", "RETRIES = 1")  # the pauses between attempts double
 
 
@@ -24,7 +26,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture(scope="module")
 def started(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    copy = checkout.copy(tmp_path_factory.mktemp("running") / "service", SOONER)
+    copy = checkout.copy(tmp_path_factory.mktemp("running") / "service", QUEUE, SOONER)
     with running(copy) as stack:
         yield stack
 
@@ -155,15 +157,15 @@ def test_nobody_knows_other_jobs(stack: Stack) -> None:
 
 
 def test_without_a_queue_jobs_run_where_they_did(stack: Stack) -> None:
-    with stack.serving(queue=False):
-        answer = stack.post("/prices/BTC/refresh")
+    with stack.serving(queue=False) as client:
+        answer = client.post("/prices/BTC/refresh")
         stack.market.await_call()
         assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
         assert "X-Job-Id" not in answer.headers
-        stack.post("/alerts/digest?recipient=ann")
+        client.post("/alerts/digest?recipient=ann")
         stack.market.await_call()
         path = "/prices/jobs/6f1d6e9c-0f0c-4b7a-9a55-3c6f0f7f3c11"
-        assert stack.get(path).status_code == 404
+        assert client.get(path).status_code == 404
     assert [path for path, _ in stack.market.calls] == ["/prices/btc?days=30", "/digests"]
 
 
@@ -173,9 +175,9 @@ def test_a_worker_that_is_asked_to_end_finishes_its_job(stack: Stack) -> None:
     stack.market.await_call()
     assert stack.worker is not None
     stack.worker.send_signal(signal.SIGTERM)
-    stack.await_(lambda: "Warm shutdown" in stack.log("worker"), "the signal is not seen")
+    stack.await_(lambda: "Warm shutdown" in stack.log(), "the signal is not seen")
     stack.market.gate.set()
-    assert stack.worker.wait(PATIENCE) == 0
+    assert stack.worker.wait(stack.market.patience) == 0
     assert stack.status(answer, "/alerts") == "succeeded"
 
 
@@ -200,16 +202,14 @@ CHECKS: tuple[Callable[[Stack], None], ...] = (
 
 @pytest.fixture(scope="module")
 def broken(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    copy = checkout.copy(tmp_path_factory.mktemp("broken") / "service", *MUTATIONS.values())
+    copy = checkout.copy(tmp_path_factory.mktemp("broken") / "service", QUEUE, *MUTATIONS.values())
     with running(copy) as stack:
+        stack.market.patience = 3
         yield stack
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=list(MUTATIONS))
-def test_checks_see_broken_code(
-    broken: Stack, check: Callable[[Stack], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checks_see_broken_code(broken: Stack, check: Callable[[Stack], None]) -> None:
     broken.market.fresh()
-    monkeypatch.setattr("tests.queue.market.PATIENCE", 3)
     with pytest.raises((AssertionError, KeyError)):
         check(broken)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,24 @@ def written(rule_id: str, example: str, folder: Path) -> tuple[Path, Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
     return folder / "before", folder / "after"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A rewritten service: its folder, and the interpreter that has what it declares."""
+
+    folder: Path
+    python: Path
+
+    def copy(self, folder: Path, path: str, *changes: tuple[str, str]) -> Checkout:
+        """Return a copy in which ``path`` has new text for each old one."""
+        subprocess.run(["cp", "-r", self.folder, folder], check=True)
+        text = (folder / path).read_text()
+        for old, new in changes:
+            assert old in text, old
+            text = text.replace(old, new)
+        (folder / path).write_text(text)
+        return Checkout(folder, self.python)
 
 
 class Program:

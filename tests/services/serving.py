@@ -9,30 +9,59 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from mega_optimizer.engine.resolve import child_environment
 from tests.services.programs import free_port
 
 START_UP = 60  # seconds; a loaded machine takes a few
+UVICORN = ("-m", "uvicorn", "app.main:app", "--port", "{port}")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A service that answers at ``url``; what it writes goes to ``log``."""
+
+    url: str
+    client: httpx.Client
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def stop(self) -> str:
+        """Ask it to end, as a container runtime does; return all that it wrote."""
+        self.process.terminate()
+        self.process.wait(timeout=START_UP)
+        return self.log.read_text()
+
+    def await_log(self, text: str) -> None:
+        """Return when the service has written ``text``."""
+        deadline = time.monotonic() + START_UP
+        while text not in self.log.read_text():
+            assert time.monotonic() < deadline, f"{text} is not in\n{self.log.read_text()}"
 
 
 @contextmanager
 def serving(
-    folder: Path, arguments: Sequence[str], environment: Mapping[str, str]
-) -> Iterator[httpx.Client]:
+    folder: Path,
+    environment: Mapping[str, str],
+    arguments: Sequence[str] = UVICORN,
+    python: Path | str = sys.executable,
+) -> Iterator[Serving]:
     """Run ``python ARGUMENTS`` in ``folder``, with its port in ``PORT`` and for ``{port}``.
 
     It is asked to end as a container runtime does, and has to.
     """
     port = free_port()
     log = folder / f"{port}.log"
+    own = {"PORT": str(port), "PYTHONDONTWRITEBYTECODE": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *(each.format(port=port) for each in arguments)],
+            [python, *(each.format(port=port) for each in arguments)],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": "", **environment, "PORT": str(port)},
+            env={**child_environment(os.environ), **environment, **own},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -42,8 +71,11 @@ def serving(
         while not _accepts(port):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=START_UP) as client:
-            yield client
+        url = f"http://127.0.0.1:{port}"
+        # A connection that is kept may be closed by an idle server just as it is used again.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=url, timeout=START_UP, limits=limits) as client:
+            yield Serving(url, client, process, log)
         process.terminate()
         process.wait(timeout=START_UP)
     finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -42,8 +43,10 @@ class Answer:
     body: bytes = b""
 
 
-def serving_app(folder: Path, program: str = "app.py") -> AbstractContextManager[httpx.Client]:
-    return serving(folder, (program,), {"LIMIT": "20"})
+@contextmanager
+def serving_app(folder: Path, program: str = "app.py") -> Iterator[httpx.Client]:
+    with serving(folder, {"LIMIT": "20"}, (program,)) as running:
+        yield running.client
 
 
 def answer(client: httpx.Client, sent: Sent) -> Answer:

@@ -8,13 +8,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
 from tests.services.postgres import PostgreSQL, postgresql
 from tests.services.rewritten import written
-from tests.services.serving import serving
+from tests.services.serving import Serving, serving
 
 RULE = "database/async-database"
 TABLE = """
@@ -49,21 +48,22 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return written(RULE, "shop", tmp_path_factory.mktemp("shop"))
 
 
-def running(folder: Path, server: PostgreSQL) -> AbstractContextManager[httpx.Client]:
+def running(folder: Path, server: PostgreSQL) -> AbstractContextManager[Serving]:
     """Serve a shop whose table is new."""
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS items")
         connection.execute(TABLE)
     url = server.url.replace("postgresql:", "postgresql+psycopg:")
-    command = ("-m", "uvicorn", "app.main:app", "--port", "{port}")
-    return serving(folder, command, {"DATABASE_URL": url})
+    return serving(folder, {"DATABASE_URL": url})
 
 
 def test_answers_are_the_same(shop: tuple[Path, Path], server: PostgreSQL) -> None:
     found = []
     for folder in shop:
-        with running(folder, server) as client:
-            answers = [client.request(method, path, json=body) for method, path, body in REQUESTS]
+        with running(folder, server) as service:
+            answers = [
+                service.client.request(method, path, json=body) for method, path, body in REQUESTS
+            ]
             found.append([(each.status_code, each.content) for each in answers])
     assert found[0] == found[1]
     assert [status for status, _ in found[1]] == [200, 201, 409, 201, 200, 200, 404, 204, 204, 200]
@@ -72,14 +72,14 @@ def test_answers_are_the_same(shop: tuple[Path, Path], server: PostgreSQL) -> No
 def test_others_are_answered_while_the_database_is_slow(
     shop: tuple[Path, Path], server: PostgreSQL
 ) -> None:
-    with running(shop[1], server) as client, ThreadPoolExecutor(2 * CONNECTIONS) as threads:
+    with running(shop[1], server) as service, ThreadPoolExecutor(2 * CONNECTIONS) as threads:
         with psycopg.connect(server.url) as lock:
             lock.execute("LOCK TABLE items")
-            waiting = [threads.submit(client.get, "/items") for _ in range(2 * CONNECTIONS)]
+            waiting = [threads.submit(service.client.get, "/items") for _ in range(2 * CONNECTIONS)]
             while _waiting(server) < CONNECTIONS:
                 assert not any(each.done() for each in waiting)
             # All connections are taken, and half of the requests wait for one.
-            assert client.get("/openapi.json").status_code == 200
+            assert service.client.get("/openapi.json").status_code == 200
             lock.rollback()
         assert [each.result().status_code for each in waiting] == [200] * len(waiting)
 
@@ -87,10 +87,10 @@ def test_others_are_answered_while_the_database_is_slow(
 def test_a_restart_of_the_database_is_survived_and_connections_are_closed_at_the_end(
     shop: tuple[Path, Path], server: PostgreSQL
 ) -> None:
-    with running(shop[1], server) as client:
-        assert client.post("/items", json={"name": "pen"}).status_code == 201
+    with running(shop[1], server) as service:
+        assert service.client.post("/items", json={"name": "pen"}).status_code == 201
         server.restart()
-        assert client.get("/items").json() == [{"id": 1, "name": "pen", "stock": 0}]
+        assert service.client.get("/items").json() == [{"id": 1, "name": "pen", "stock": 0}]
         assert _connections(server, "TRUE") == 1
     while _connections(server, "TRUE"):
         pass

@@ -1,9 +1,7 @@
-"""A service that was rewritten, under real uvicorn, and an upstream that counts what it sees."""
+"""A service that was rewritten, and an upstream that sees connections, cookies and users."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,30 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
-import pytest
-from uv import find_uv_bin
-
-from mega_optimizer.engine.resolve import child_environment
-
 WAIT = 60  # seconds; a loaded machine takes a few
-
-
-def installed(folder: Path, *requirements: str) -> Path:
-    """Make a virtual environment in ``folder`` and return its interpreter."""
-    uv, python = find_uv_bin(), folder / "bin" / "python"
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-    done = subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", python, *requirements],
-        env=child_environment(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode and not os.environ.get("CI"):
-        pytest.skip(f"the package index does not answer: {done.stderr.strip()[-200:]}")
-    assert done.returncode == 0, done.stderr
-    return python
 
 
 def rewritten(folder: Path, files: Mapping[str, str], rule: str) -> Path:
@@ -122,7 +97,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(seen: Upstream) -> Iterator[Upstream]:
+def answering(seen: Upstream) -> Iterator[Upstream]:
     """Serve at the port of ``seen``, or a free one."""
     server = _Server(seen)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -136,61 +111,3 @@ def serving(seen: Upstream) -> Iterator[Upstream]:
         for each in server.connections:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-
-
-@dataclass(slots=True)
-class Service:
-    """A running service and what it has written so far."""
-
-    client: httpx.Client
-    process: subprocess.Popen[str]
-    output: list[str]
-
-    def stop(self) -> str:
-        """Ask it to stop, wait for its end, and return all that it wrote."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.stderr is not None
-        self.output += self.process.stderr.readlines()
-        self.process.wait(WAIT)
-        return "".join(self.output)
-
-
-@contextmanager
-def uvicorn(
-    python: Path, folder: Path, environment: Mapping[str, str], *options: str
-) -> Iterator[Service]:
-    """Run ``app.main:app`` of ``folder``, and yield it when it accepts requests."""
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port = bound.getsockname()[1]
-        command = [
-            str(python),
-            "-m",
-            "uvicorn",
-            "app.main:app",
-            "--fd",
-            str(bound.fileno()),
-            *options,
-        ]
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**child_environment(os.environ), **environment, "PYTHONASYNCIODEBUG": "0"},
-            pass_fds=(bound.fileno(),),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-    assert process.stderr is not None
-    output: list[str] = []
-    for line in process.stderr:
-        output.append(line)
-        if "Uvicorn running on" in line:
-            break
-    try:
-        assert process.poll() is None, "".join(output)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT) as client:
-            yield Service(client, process, output)
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.codemods.http.servers import Upstream, installed, rewritten, serving, uvicorn
+from tests.codemods.http.servers import Upstream, answering, rewritten
+from tests.services.environment import installed
+from tests.services.serving import UVICORN, serving
 
 REQUIREMENTS = ("fastapi==0.115.6", "uvicorn==0.34.0", "httpx==0.27.2", "aiohttp==3.11.10")
 MAIN = """\
@@ -118,8 +120,8 @@ def test_headers_of_a_user_go_with_no_other_request(
 ) -> None:
     folder = written(tmp_path / "service", MAIN + OF_A_USER, of_a_user(upstream_module))
     with (
-        serving(Upstream()) as upstream,
-        uvicorn(python, folder, {"UPSTREAM": upstream.url}) as running,
+        answering(Upstream()) as upstream,
+        serving(folder, {"UPSTREAM": upstream.url}, python=python) as running,
     ):
         for name in ("ann", "bob"):
             assert running.client.get("/user", headers={"X-User": name}).json() == {}
@@ -132,8 +134,8 @@ def test_requests_share_one_connection_which_the_shutdown_closes(
     python: Path, service: Path
 ) -> None:
     with (
-        serving(Upstream()) as upstream,
-        uvicorn(python, service, {"UPSTREAM": upstream.url}) as running,
+        answering(Upstream()) as upstream,
+        serving(service, {"UPSTREAM": upstream.url}, python=python) as running,
     ):
         for _ in range(5):
             assert running.client.get("/get/fast").json() == {}
@@ -146,8 +148,8 @@ def test_requests_share_one_connection_which_the_shutdown_closes(
 
 def test_cookies_of_one_request_are_not_sent_with_the_next(python: Path, service: Path) -> None:
     with (
-        serving(Upstream()) as upstream,
-        uvicorn(python, service, {"UPSTREAM": upstream.url}) as running,
+        answering(Upstream()) as upstream,
+        serving(service, {"UPSTREAM": upstream.url}, python=python) as running,
     ):
         for _ in range(3):
             assert running.client.get("/get/fast").is_success
@@ -156,8 +158,8 @@ def test_cookies_of_one_request_are_not_sent_with_the_next(python: Path, service
 
 def test_requests_in_flight_end_before_the_client_is_closed(python: Path, service: Path) -> None:
     with (
-        serving(Upstream()) as upstream,
-        uvicorn(python, service, {"UPSTREAM": upstream.url}) as running,
+        answering(Upstream()) as upstream,
+        serving(service, {"UPSTREAM": upstream.url}, python=python) as running,
         ThreadPoolExecutor(2) as pool,
     ):
         answer = pool.submit(running.client.get, "/get/slow")
@@ -170,8 +172,8 @@ def test_requests_in_flight_end_before_the_client_is_closed(python: Path, servic
 
 def test_cancelled_requests_give_their_connections_back(python: Path, service: Path) -> None:
     with (
-        serving(Upstream()) as upstream,
-        uvicorn(python, service, {"UPSTREAM": upstream.url}) as running,
+        answering(Upstream()) as upstream,
+        serving(service, {"UPSTREAM": upstream.url}, python=python) as running,
     ):
         assert running.client.get("/storm").json() == 150
         assert running.client.get("/get/fast").json() == {}
@@ -179,11 +181,11 @@ def test_cancelled_requests_give_their_connections_back(python: Path, service: P
 
 def test_upstream_may_go_and_come_back(python: Path, service: Path) -> None:
     upstream = Upstream()
-    with serving(upstream):
+    with answering(upstream):
         pass
-    with uvicorn(python, service, {"UPSTREAM": upstream.url}) as running:
+    with serving(service, {"UPSTREAM": upstream.url}, python=python) as running:
         assert running.client.get("/get/fast").status_code == 502
-        with serving(upstream):
+        with answering(upstream):
             assert running.client.get("/get/fast").json() == {}
         assert running.client.get("/get/fast").status_code == 502
 
@@ -192,8 +194,10 @@ def test_without_a_lifespan_each_request_has_a_client_of_its_own(
     python: Path, service: Path
 ) -> None:
     with (
-        serving(Upstream()) as upstream,
-        uvicorn(python, service, {"UPSTREAM": upstream.url}, "--lifespan", "off") as running,
+        answering(Upstream()) as upstream,
+        serving(
+            service, {"UPSTREAM": upstream.url}, (*UVICORN, "--lifespan", "off"), python
+        ) as running,
     ):
         for _ in range(3):
             assert running.client.get("/get/fast").json() == {}
