@@ -108,7 +108,7 @@ CASES = (
          vectorized(leaves, "predict_proba"), ROWS),
     Case("ml/vectorize-predict", "scaler and logistic regression: 100 × `predict_proba([row])` → one call",
          vectorized(linear, "predict_proba"), ROWS),
-    Case("ml/threads", "forest, one row: `n_jobs=-1` → 1 (no rule does that yet)", one_row(-1)),
+    Case("ml/threads", "forest, one row: `n_jobs=-1` → 1", one_row(-1)),
     Case("ml/onnx-runtime", "forest, one row: scikit-learn → ONNX Runtime", converted(forest, 1)),
     Case("ml/onnx-runtime", "forest, 100 rows: scikit-learn → ONNX Runtime",
          converted(forest, ROWS), ROWS),

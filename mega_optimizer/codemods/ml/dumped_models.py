@@ -36,7 +36,7 @@ _STEP = re.compile(
     r"sklearn\.preprocessing\.(?:\w+\.)*(?:StandardScaler|MinMaxScaler|MaxAbsScaler|RobustScaler)"
     r"|sklearn\.impute\.(?:\w+\.)*SimpleImputer|sklearn\.decomposition\.(?:\w+\.)*PCA"
 )
-_PIPELINES = ("sklearn.pipeline.Pipeline", "sklearn.pipeline.make_pipeline")
+PIPELINES = ("sklearn.pipeline.Pipeline", "sklearn.pipeline.make_pipeline")
 _WIDE = 512  # a layer of that width computes longer than the call of scikit-learn takes
 
 
@@ -53,11 +53,8 @@ def dumped_model(context: Context, loading: str) -> Dumped | tuple[str, str]:
     """Return the only model that is written for the module ``loading``, else code and reason."""
     found: dict[str, Dumped] = {}
     seen = False
-    for facts, call in _dumps(context, loading):
+    for place, values in written_values(context, loading):
         seen = True
-        written = call.positional[0] if call.positional else None
-        values = _values(context, facts, call, written) if written is not None else ()
-        place = Place(facts.path, call.line)
         if not values:
             return "model-not-known", f"what {place.path}:{place.line} writes cannot be seen"
         for origin in values:
@@ -72,6 +69,17 @@ def dumped_model(context: Context, loading: str) -> Dumped | tuple[str, str]:
     if len(found) > 1:
         return "several-models", f"{' and '.join(sorted(found))} are written"
     return next(iter(found.values()), ("model-not-known", "only preprocessing is written here"))
+
+
+def written_values(context: Context, loading: str) -> Iterator[tuple[Place, tuple[Origin, ...]]]:
+    """Yield where something is written for the module ``loading``, and what it may be.
+
+    It is empty where that cannot be seen.
+    """
+    for facts, call in _dumps(context, loading):
+        written = call.positional[0] if call.positional else None
+        values = _values(context, facts, call, written) if written is not None else ()
+        yield Place(facts.path, call.line), values
 
 
 def _dumps(context: Context, loading: str) -> Iterator[tuple[PythonFacts, Call]]:
@@ -102,7 +110,7 @@ def _values(context: Context, facts: PythonFacts, call: Call, written: Value) ->
 
 def _model(context: Context, origin: Origin, place: Place) -> Dumped | tuple[str, str]:
     name = origin.value.name if origin.value.kind == "call" else None
-    if name in _PIPELINES:
+    if name in PIPELINES:
         return _last_step(context, origin, place)
     if name is None or not (_MODEL.fullmatch(name) or _BOOSTED.fullmatch(name)):
         what = origin.value.text or "something else"
@@ -118,16 +126,26 @@ def _model(context: Context, origin: Origin, place: Place) -> Dumped | tuple[str
 
 def _last_step(context: Context, origin: Origin, place: Place) -> Dumped | tuple[str, str]:
     """Return the model at the end of a pipeline all of whose other steps can be converted."""
-    steps = [each.value for each in origin.value.arguments if each.keyword in (None, "steps")]
-    if origin.value.name == "sklearn.pipeline.Pipeline":
-        pairs = [each.value for each in steps[0].arguments] if steps else []
-        steps = [each.arguments[1].value for each in pairs if len(each.arguments) == 2]
-        if len(steps) != len(pairs):
-            steps = []
-    if not steps:
+    named = steps_of(origin.value)
+    if not named:
         return "model-not-known", "the steps of the pipeline cannot be seen"
+    steps = [step for _, step in named]
     for step in steps[:-1]:
         if step.kind != "call" or step.name is None or not _STEP.fullmatch(step.name):
             what = step.text or "a step"
             return "custom-transformer", f"{what} of the pipeline has no converter known here"
     return _model(context, replace(origin, value=steps[-1]), place)
+
+
+def steps_of(pipeline: Value) -> list[tuple[str, Value]]:
+    """Return the names and steps of a pipeline that is made here, none where one is not seen."""
+    given = [each.value for each in pipeline.arguments if each.keyword in (None, "steps")]
+    if any(each.star for each in pipeline.arguments):
+        return []
+    if pipeline.name != "sklearn.pipeline.Pipeline":
+        # https://scikit-learn.org/stable/modules/generated/sklearn.pipeline.make_pipeline.html
+        return [((each.name or "").rpartition(".")[2].lower(), each) for each in given]
+    pairs = [each.value.arguments for each in given[0].arguments] if given else []
+    if any(len(pair) != 2 or not isinstance(pair[0].value.constant, str) for pair in pairs):
+        return []
+    return [(str(name.value.constant), step.value) for name, step in pairs]

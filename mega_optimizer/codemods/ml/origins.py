@@ -5,7 +5,7 @@ The variables of models are seldom typed; where every value of one is known, its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ def _expanded(program: Program, values: list[Origin], depth: int) -> list[Origin
         value = origin.value
         if value.kind == "constant" and value.constant is None:
             continue
+        if value.text == ".set_params" and value.arguments:  # gives the estimator itself
+            origin = replace(origin, value=value.arguments[0].value)
+            value = origin.value
         if value.kind in ("name", "attribute"):
             inner = _of_text(program, origin.facts, value.text, origin.scope, depth - 1)
         elif value.kind == "call":

@@ -1,4 +1,4 @@
-"""Let numerical libraries start as many threads as a container has processors.
+"""Let models start as many threads as there are processors, and rows, for.
 
 OpenMP, OpenBLAS and MKL start a thread for each processor of the node, whatever the container may
 use: its limit is a quota of the kernel's scheduler, which stops all of them once it is used up.
@@ -33,7 +33,10 @@ _WORDS = (b"NUM_THREADS", b"set_num_threads", b"threadpool_limits")
 
 
 def find(context: Context) -> Iterator[Outcome]:
-    """Yield one fix for each container that computes within a limit of processors."""
+    """Yield one fix for each container within a limit, and each forest for single rows."""
+    from mega_optimizer.codemods.ml.forest_threads import find_forests
+
+    yield from find_forests(context)
     library = next((each for each in _LIBRARIES if each in context.dependencies), None)
     if library is None:
         return
