@@ -7,6 +7,10 @@ memory with memory left. Expandable segments are mapped page by page and have no
 
 ``PYTORCH_CUDA_ALLOC_CONF`` is read by every version. Its successor ``PYTORCH_ALLOC_CONF`` came with
 2.9, which ignores this option there (https://github.com/pytorch/pytorch/issues/183387).
+
+``max_split_size_mb`` was the way before: it keeps large blocks whole, and makes the allocator free
+and ask anew. PyTorch's message about memory that ran out names expandable segments in its place
+(https://github.com/pytorch/pytorch/pull/113481).
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 VALUE = "expandable_segments:True"
 _NEW_NAME_WORKS = ">=2.11"
+_SPLITS = re.compile(rb"\bmax_split_size_mb:\d+")
 _SHORT = (
     "empty_cache", "OutOfMemoryError", "enable_model_cpu_offload", "enable_sequential_cpu_offload",
     "enable_vae_slicing", "enable_vae_tiling", "enable_attention_slicing",
@@ -58,6 +63,14 @@ def find(context: Context) -> Iterator[Outcome]:
 
 def _outcome(context: Context, content: bytes, entry: Container | ComposeService) -> Outcome:
     place = entry.place
+    instead = _instead_of_splits(content, entry)
+    if instead is not None:
+        objection = _objection(context, entry, configured=True)
+        if objection is not None:
+            return Skip(place, *objection)
+        return Fix(
+            place, "let PyTorch grow its segments instead of keeping blocks whole", (instead,)
+        )
     sign = _shortage(context)
     if sign is None:
         return Skip(place, "memory-not-short", "nothing in the code says that memory is short")
@@ -74,6 +87,20 @@ def _outcome(context: Context, content: bytes, entry: Container | ComposeService
     what, where = sign
     message = f"let PyTorch grow its segments: memory is short ({what} at {where})"
     return Fix(place, message, (edit,))
+
+
+def _instead_of_splits(content: bytes, entry: Container | ComposeService) -> Edit | None:
+    """Return the edit of an allocator that is configured to keep blocks whole, and nothing else."""
+    set_here = [name for name in VARIABLES if name in entry.environment]
+    if set_here != [VARIABLES[0]]:
+        return None
+    configured = entry.environment[set_here[0]].encode()
+    at = content.find(configured, entry.node.start, entry.node.end)
+    if not _SPLITS.fullmatch(configured) or at < 0:
+        return None
+    if content.count(configured, entry.node.start, entry.node.end) > 1:
+        return None
+    return Edit(entry.place.path, at, at + len(configured), VALUE.encode())
 
 
 def _shortage(context: Context) -> tuple[str, Place] | None:
@@ -94,8 +121,10 @@ def _first_sign(context: Context) -> tuple[str, Place] | None:
     return None
 
 
-def _objection(context: Context, entry: Container | ComposeService) -> tuple[str, str] | None:
-    if any(name in entry.environment for name in VARIABLES):
+def _objection(
+    context: Context, entry: Container | ComposeService, *, configured: bool = False
+) -> tuple[str, str] | None:
+    if not configured and any(name in entry.environment for name in VARIABLES):
         return "allocator-set", f"{entry.place} configures the allocator"
     if entry.node.get("envFrom") is not None or entry.node.get("env_file") is not None:
         return "environment-from", "what it takes its environment from may configure the allocator"
