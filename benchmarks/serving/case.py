@@ -24,6 +24,9 @@ class Service:
     ``source`` is a folder of the sample repository, or an example of a rule
     (``rules/…/examples/….txtar``), whose ``command`` and ``packages`` it then needs. Values of
     ``environment`` may name ``{port}``, ``{postgres}``, ``{redis_port}`` and ``{upstream}``.
+    ``prepare`` are commands before the first start; SQL is run before them (``schema``, a file of
+    the sample) and after them (``rows``). With ``rows`` each side has a database of its own, in
+    which it makes the tables that its models describe.
     """
 
     source: str
@@ -34,6 +37,7 @@ class Service:
     packages: tuple[str, ...] = ()
     prepare: tuple[str, ...] = ()
     schema: str = ""
+    rows: str = ""
 
     @property
     def name(self) -> str:

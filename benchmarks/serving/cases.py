@@ -41,6 +41,16 @@ ORCHESTRATOR = Service(
     environment={"DATABASE_URL": "postgresql+psycopg://{postgres}", "PORT": "{port}"},
     prepare=("python -m app.prestart",),
 )
+BACKLOG = replace(
+    ORCHESTRATOR,
+    rows="""\
+INSERT INTO tasks (name, kind, status, priority, payload, attempts, created_at, updated_at)
+SELECT 'retrain', 'generic', CASE n % 1000 WHEN 0 THEN 'failed' ELSE 'done' END, n % 10 + 1,
+    '{"symbol": "BTC", "epochs": 3}', 1, timestamptz '2026-12-01', timestamptz '2026-12-01'
+FROM generate_series(1, 200000) AS n;
+ANALYZE tasks
+""",
+)
 FRAUD = Service(
     "fraud-detection",
     "/health",
@@ -114,12 +124,50 @@ ITEMS = Service(
     environment={"UPSTREAM": "{upstream}"},
     command="uvicorn main:app --port 8000",
 )
+SHOP = Service(
+    "rules/database/async-database/examples/shop.txtar",
+    "/openapi.json",
+    port=8000,
+    environment={"DATABASE_URL": "postgresql+psycopg://{postgres}"},
+    command="uvicorn app.main:app --port 8000",
+    rows="""\
+CREATE TABLE items (id serial PRIMARY KEY, name text, stock integer, created_at timestamp);
+INSERT INTO items (name, stock, created_at) SELECT 'pen ' || n, n, now()
+FROM generate_series(1, 10) AS n;
+ANALYZE items
+""",
+)
+SLOW_SHOP = replace(
+    SHOP,
+    rows=f"""{SHOP.rows};
+ALTER TABLE items RENAME TO stored;
+CREATE VIEW items AS SELECT stored.* FROM stored, pg_sleep(0.02)
+""",
+)
 LONG_SERIES = {
     "symbol": "btc",
     "prices": [100.0 + (7 * number) % 11 for number in range(16)],
     "volumes": [10.0 + (3 * number) % 7 for number in range(16)],
 }
 SEED_ALERTS = Request("/notifications/email", "POST", ALERT)
+NAMES = ("ann", "bob", "carla", "dmitri", "eve", "farid", "grace", "hiro")
+SYMBOLS = ("BTC", "ETH", "SOL", "ADA", "XRP", "DOT", "LTC")
+# To different people, of different prices: how much alerts are alike decides what zlib has to do.
+ALERTS = tuple(
+    Request(
+        "/notifications/email",
+        "POST",
+        {
+            "to": f"{NAMES[number % 8]}.{number * 7919 % 9973}@example.com",
+            "template": "price-alert",
+            "values": {
+                "symbol": SYMBOLS[number % 7],
+                "price": f"{number * 104729 % 7000000 / 100:.2f}",
+            },
+        },
+    )
+    for number in range(500)
+)
 SEED_TASK = Request(
     "/tasks", "POST", {"name": "retrain", "payload": {"symbol": "BTC", "epochs": 3}}
 )
@@ -173,6 +221,12 @@ CASES = (
         "one small JSON object, logged by middleware as well",
     ),
     Case(
+        "serving/uvicorn-worker",
+        NOTIFICATION,
+        Request("/health"),
+        "one small JSON object behind two middlewares",
+    ),
+    Case(
         "serving/asgi-middleware",
         NOTIFICATION,
         Request("/health"),
@@ -188,9 +242,8 @@ CASES = (
         "serving/gzip-level",
         NOTIFICATION,
         Request("/notifications?limit=500", headers={"Accept-Encoding": "gzip"}),
-        "500 notifications, 170 kB of JSON, compressed",
-        seed=(SEED_ALERTS,),
-        seeds=500,
+        "500 notifications to different people, 140 kB of JSON, compressed",
+        seed=ALERTS,
         seconds=6,
     ),
     Case(
@@ -351,6 +404,28 @@ CASES = (
         given=("database/engine-per-request",),
         seed=(SEED_TASK,),
         connections=24,
+    ),
+    Case(
+        "database/missing-index",
+        BACKLOG,
+        Request("/tasks?status=failed&limit=50"),
+        "50 of the 200 failed tasks among 200,000",
+        given=("database/engine-per-request",),
+        seconds=4,
+    ),
+    Case(
+        "database/async-database",
+        SHOP,
+        Request("/items"),
+        "ten rows of PostgreSQL, which answers at once",
+        connections=8,
+    ),
+    Case(
+        "database/async-database",
+        SLOW_SHOP,
+        Request("/items"),
+        "ten rows of PostgreSQL, which takes 20 ms for them",
+        connections=8,
     ),
     Case(
         "queue/redis-task-queue",

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psycopg
 
 from benchmarks.serving.case import Case, Request
 from benchmarks.serving.load import send
 from benchmarks.serving.processes import usage
 from benchmarks.serving.servers import beside, prepare, started, upstream
-from benchmarks.serving.trees import CHECKOUT, SAMPLE, Side, both_sides
+from benchmarks.serving.trees import SAMPLE, Side, both_sides
 from tests.services.postgres import postgresql
 from tests.services.redis import redis_server
 
@@ -95,23 +95,29 @@ def measure(case: Case, rounds: int, log: Callable[[str], None]) -> Measurement:
         redis_server() as redis,
         upstream(case.delay) as base,
     ):
-        first, second, patch = both_sides(case, Path(name))
+        names = ("before", "after") if case.service.rows else ("postgres", "postgres")
+        urls = [f"{database.url.removesuffix('postgres')}{each}" for each in names]
+        places = [
+            {
+                "postgres": url.removeprefix("postgresql://"),
+                "redis_port": str(redis.port),
+                "upstream": base,
+            }
+            for url in urls
+        ]
+        first, second, patch = both_sides(case, Path(name), places)
         log(patch)
-        places = {
-            "postgres": database.url.removeprefix("postgresql://"),
-            "redis_port": str(redis.port),
-            "upstream": base,
-            "state": name,
-        }
-        create_schema(case, first, places)
-        for side in (first, second):
-            prepare(case, side, places)
-        difference = compare(case, first, second, places)
-        with (
-            started(case, first, places) as before,
-            started(case, second, places) as after,
-            beside(case, second, places),
-        ):
+        if case.service.rows:
+            for each in names:
+                execute(database.url, f"CREATE DATABASE {each}")
+        if case.service.schema:
+            for url in dict.fromkeys(urls):
+                execute(url, (SAMPLE / case.service.schema).read_text())
+        for side, url in zip((first, second), urls, strict=True):
+            prepare(case, side)
+            execute(url, case.service.rows)
+        difference = compare(case, first, second)
+        with started(case, first) as before, started(case, second) as after, beside(case, second):
             servers = (before, after)
             for base, _ in servers:
                 send(case.load, base, case.connections, WARM_UP)
@@ -122,18 +128,10 @@ def measure(case: Case, rounds: int, log: Callable[[str], None]) -> Measurement:
     return Measurement(case, tuple(samples[0]), tuple(samples[1]), difference)
 
 
-def create_schema(case: Case, side: Side, places: dict[str, str]) -> None:
-    """Lay ``schema`` (a file of the sample) into the database with the service's own driver."""
-    if not case.service.schema:
-        return
-    script = (
-        "import sys, psycopg2; c = psycopg2.connect(sys.argv[1]); c.autocommit = True; "
-        "c.cursor().execute(open(sys.argv[2]).read())"
-    )
-    url = f"postgresql://{places['postgres']}"
-    path = SAMPLE / case.service.schema
-    command = [str(side.binaries / "python"), "-c", script, url, str(path)]
-    subprocess.run(command, check=True, cwd=CHECKOUT)
+def execute(url: str, statements: str) -> None:
+    """Run SQL in the database at ``url``."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statements.encode())
 
 
 def one_run(case: Case, server: tuple[str, int]) -> Sample:
@@ -154,15 +152,15 @@ def one_run(case: Case, server: tuple[str, int]) -> Sample:
     )
 
 
-def compare(case: Case, first: Side, second: Side, places: dict[str, str]) -> str:
+def compare(case: Case, first: Side, second: Side) -> str:
     """Seed the service and return how the answers of the two sides differ, empty if they do not."""
-    with started(case, first, places) as (base, _), httpx.Client(base_url=base) as client:
+    with started(case, first) as (base, _), httpx.Client(base_url=base) as client:
         for _ in range(case.seeds):
             for request in case.seed:
                 ask(client, request).raise_for_status()
     answers = []
     for side in (first, second):
-        with started(case, side, places) as (base, _), httpx.Client(base_url=base) as client:
+        with started(case, side) as (base, _), httpx.Client(base_url=base) as client:
             answers.append([ask(client, case.load) for _ in range(2)])
     for before, after in zip(*answers, strict=True):
         if before.status_code != after.status_code:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ START_UP = 60  # seconds
 
 
 @contextmanager
-def started(case: Case, side: Side, places: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+def started(case: Case, side: Side) -> Iterator[tuple[str, int]]:
     """Run the service; give its base URL and the id of its first process."""
     port = free_port()
-    environment = surroundings(case, side, {**places, "port": str(port)})
+    environment = surroundings(case, side, port)
     command = on_port(side.command, case.service.port, port)
     log = side.folder / ".bench.log"
     with log.open("wb") as output:
@@ -48,7 +48,7 @@ def started(case: Case, side: Side, places: Mapping[str, str]) -> Iterator[tuple
 
 
 @contextmanager
-def beside(case: Case, side: Side, places: Mapping[str, str]) -> Iterator[None]:
+def beside(case: Case, side: Side) -> Iterator[None]:
     """Run what the case lets run beside the service, if anything."""
     if not case.beside:
         yield
@@ -57,7 +57,7 @@ def beside(case: Case, side: Side, places: Mapping[str, str]) -> Iterator[None]:
         process = subprocess.Popen(
             ["sh", "-c", f"exec {case.beside}"],
             cwd=side.folder,
-            env=surroundings(case, side, {**places, "port": "0"}),
+            env=surroundings(case, side),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -69,7 +69,7 @@ def beside(case: Case, side: Side, places: Mapping[str, str]) -> Iterator[None]:
         stop(process)
 
 
-def surroundings(case: Case, side: Side, places: Mapping[str, str]) -> dict[str, str]:
+def surroundings(case: Case, side: Side, port: int = 0) -> dict[str, str]:
     environment = {
         name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")
     }
@@ -77,7 +77,7 @@ def surroundings(case: Case, side: Side, places: Mapping[str, str]) -> dict[str,
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     environment |= side.variables
     for name, value in case.service.environment.items():
-        environment[name] = value.format(**places)
+        environment[name] = value.format(**side.places, port=port)
     return environment
 
 
@@ -87,9 +87,9 @@ def on_port(command: str, declared: int, port: int) -> str:
     return re.sub(rf"(?<![-:]){declared}\b|(?<=[0-9]:){declared}\b", str(port), command)
 
 
-def prepare(case: Case, side: Side, places: Mapping[str, str]) -> None:
+def prepare(case: Case, side: Side) -> None:
     """Run what the service needs before its first start: tables, a trained model."""
-    environment = surroundings(case, side, {**places, "port": "0"})
+    environment = surroundings(case, side)
     for command in case.service.prepare:
         subprocess.run(
             command,

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,16 @@ IDENTITY = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: its folder, programs and launch command, and what its image sets."""
+    """One of the two: its folder, programs and launch command, and what its image sets.
+
+    ``places`` are the values that the environment of the service may name, but for its port.
+    """
 
     folder: Path
     binaries: Path
     command: str
     variables: Mapping[str, str]
+    places: Mapping[str, str]
 
 
 def run(*command: str | Path, folder: Path) -> str:
@@ -43,7 +47,9 @@ def run(*command: str | Path, folder: Path) -> str:
     return done.stdout
 
 
-def both_sides(case: Case, folder: Path) -> tuple[Side, Side, str]:
+def both_sides(
+    case: Case, folder: Path, places: Sequence[Mapping[str, str]]
+) -> tuple[Side, Side, str]:
     """Return the service before and after, and the difference that the rule made."""
     before, after = folder / "before", folder / "after"
     write_source(case, before)
@@ -53,8 +59,7 @@ def both_sides(case: Case, folder: Path) -> tuple[Side, Side, str]:
     shutil.copytree(before, after, symlinks=True)
     optimize(case, after, case.rule)
     difference = run("git", "show", "--format=", "HEAD", folder=after)
-    sides = [side(case, repository) for repository in (before, after)]
-    return sides[0], sides[1], difference
+    return side(case, before, places[0]), side(case, after, places[1]), difference
 
 
 def write_source(case: Case, folder: Path) -> None:
@@ -106,11 +111,11 @@ def told(repository: Path, *options: str) -> dict[str, Any]:
     return result
 
 
-def side(case: Case, repository: Path) -> Side:
+def side(case: Case, repository: Path, places: Mapping[str, str]) -> Side:
     name = case.service.source
     folder = repository if name.endswith(".txtar") else repository / "services" / name
     command = case.service.command or launch_command(repository, name)
-    return Side(folder, environment(case, folder), command, variables(folder))
+    return Side(folder, environment(case, folder), command, variables(folder), places)
 
 
 def variables(folder: Path) -> dict[str, str]:

@@ -82,4 +82,7 @@ def _alone(
         return None  # it is broken over lines inside of brackets that are not its own
     if not isinstance(parsed, cst.Call) or module.code_for_node(parsed) != text:
         return None
-    return Edit(path, start, end, module.code_for_node(change(parsed)).encode())
+    changed = module.code_for_node(change(parsed))
+    if "\n" in changed and "\n" not in text:
+        return None  # new lines are indented as the statement around it is
+    return Edit(path, start, end, changed.encode())

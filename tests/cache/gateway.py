@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.services.environment import installed
@@ -35,31 +32,6 @@ def gateway(
         "REDIS_URL": redis_url,
     }
     return serving(checkout.folder, environment, python=checkout.python)
-
-
-@contextmanager
-def stalled_server() -> Iterator[tuple[int, list[socket.socket]]]:
-    """Accept connections and never say a word: a server that is too slow for anybody."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    accepted: list[socket.socket] = []
-
-    def accept() -> None:
-        while True:
-            try:
-                accepted.append(listener.accept()[0])
-            except OSError:
-                return
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1], accepted
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
-        for each in accepted:
-            each.close()
 
 
 def redis_command(port: int, *words: str) -> str:

@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from mega_optimizer.engine.resolve import child_environment
-from tests.cache.gateway import gateway, redis_command, rewritten_gateway, stalled_server
+from tests.cache.gateway import gateway, redis_command, rewritten_gateway
 from tests.services.programs import free_port
-from tests.services.redis import redis_server
+from tests.services.redis import redis_server, stalled_server
 from tests.services.rewritten import Checkout
 from tests.services.upstream import upstream
 
@@ -192,7 +192,7 @@ def check_shutdown_in_flight(checkout: Checkout) -> None:
         assert redis_command(redis.port, "exists", f"{KEY}?") == "1"
 
 
-IN_PROCESS = """
+PREAMBLE = """
 import asyncio, os
 from fastapi import Request, Response
 from app import response_cache as cached
@@ -200,7 +200,8 @@ from app import response_cache as cached
 def request(path):
     return Request({"type": "http", "method": "GET", "path": path, "query_string": b"",
                     "headers": [], "server": ("x", 80), "scheme": "http", "root_path": ""})
-
+"""
+CANCELLED = """
 async def main():
     calls = []
     started, release = asyncio.Event(), asyncio.Event()
@@ -238,10 +239,10 @@ asyncio.run(main())
 """
 
 
-def check_cancelled_leader_and_invalidation(checkout: Checkout) -> None:
+def run_in_process(checkout: Checkout, program: str) -> None:
     with redis_server() as redis:
         done = subprocess.run(
-            [checkout.python, "-c", IN_PROCESS],
+            [checkout.python, "-c", PREAMBLE + program],
             cwd=checkout.folder,
             env={**child_environment(os.environ), "REDIS_URL": redis.url},
             capture_output=True,
@@ -250,6 +251,36 @@ def check_cancelled_leader_and_invalidation(checkout: Checkout) -> None:
             timeout=60,
         )
         assert done.returncode == 0, done.stderr
+
+
+def check_cancelled_leader_and_invalidation(checkout: Checkout) -> None:
+    run_in_process(checkout, CANCELLED)
+
+
+FORKS = """
+cached.TIMEOUT = 30.0
+
+async def echo(request):
+    return Response(request.url.path, media_type="text/plain")
+
+async def main(number):
+    async with cached.open_response_cache():
+        for path in (f"/{number}", f"/{number}", "/shared"):
+            answer = await cached._cache.answer(request(path), echo, 30)
+            assert answer.body.decode() == path, (answer.body, path)
+        kept = cached._cache.counts["HIT"]
+        assert kept in (1, 2), kept
+
+for number in range(8):
+    if os.fork() == 0:
+        asyncio.run(main(number))
+        os._exit(0)
+assert not any(os.wait()[1] for _ in range(8))
+"""
+
+
+def check_eight_forked_processes(checkout: Checkout) -> None:
+    run_in_process(checkout, FORKS)
 
 
 CHECKS = [each for name, each in sorted(globals().items()) if name.startswith("check_")]
@@ -266,6 +297,7 @@ MUTATIONS = [
      "request.query_params.multi_items()", check_every_input_is_in_the_key),
     ("sha256(query.encode()).hexdigest()", 'query[:LONGEST]', check_every_input_is_in_the_key),
     (", ex=seconds", "", check_time_to_live),
+    ("{PREFIX}:{_key(request)}", "{PREFIX}:", check_eight_forked_processes),
     ("(flight := self._flights.get(key)) is not None", "False", check_single_flight),
     ("RedisError, OSError, asyncio.TimeoutError", "ZeroDivisionError,", check_redis_down_at_start),
     ("TIMEOUT = 0.2", "TIMEOUT = 30.0", check_slow_redis),

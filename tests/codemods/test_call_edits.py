@@ -22,6 +22,7 @@ SOURCES = [
     "é = 1; x = 'é', f('é')\n".encode(),
     b"# coding: latin-1\nx = '\xe9', f('\xe9')\n",
     b"x = f(" + b"'a long argument', " * 6 + b")\n",
+    b"class A:\n    x: int = f(" + b"'a long argument', " * 6 + b")\n",
     b"lambda: (f)(1)\n",
 ]
 

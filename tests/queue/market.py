@@ -85,7 +85,7 @@ class Stack:
             self.worker = subprocess.Popen(
                 [self.checkout.python, *command],
                 cwd=self.checkout.folder,
-                env={**child_environment(os.environ), **self._environment()},
+                env={**child_environment(os.environ), **self.environment(self.redis.url)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -98,18 +98,19 @@ class Stack:
             self.worker.wait()
         self.worker = None
 
-    def _environment(self, *, queue: bool = True) -> dict[str, str]:
+    def environment(self, redis_url: str) -> dict[str, str]:
+        """Return what tells the service where the market, its store and its queue are."""
         return {
             "MARKET_URL": self.market.url,
             "STORE_URL": self.redis.url.replace("/0", "/1"),
+            "REDIS_URL": redis_url,
             "PYTHONDONTWRITEBYTECODE": "1",
-            **({"REDIS_URL": self.redis.url} if queue else {}),
         }
 
     @contextmanager
-    def serving(self, *, queue: bool = True) -> Iterator[httpx.Client]:
-        """Run the service, with or without a queue."""
-        environment = self._environment(queue=queue)
+    def serving(self, redis_url: str) -> Iterator[httpx.Client]:
+        """Run the service with the queue at ``redis_url``; without any where that is empty."""
+        environment = self.environment(redis_url)
         with serving(self.checkout.folder, environment, python=self.checkout.python) as running:
             yield running.client
 
@@ -122,5 +123,5 @@ def running(checkout: Checkout) -> Iterator[Stack]:
         found = Stack(checkout, market, stack.enter_context(redis_server()))
         stack.callback(found.stop_worker)
         found.start_worker()
-        found.client = stack.enter_context(found.serving())
+        found.client = stack.enter_context(found.serving(found.redis.url))
         yield found

@@ -10,9 +10,10 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 
 from tests.queue.market import Stack, rewritten_service, running
-from tests.services.rewritten import Checkout
+from tests.services.rewritten import Checkout, answers
 
 ALERT = {"symbol": "BTC", "limit": "70000.10", "direction": "above", "channels": ["mail", "app"]}
 QUEUE = "app/job_queue.py"
@@ -123,32 +124,30 @@ def check_without_redis_the_route_says_so_and_recovers(stack: Stack) -> None:
     stack.await_status(stack.post("/prices/BTC/refresh"), "/prices", "succeeded")
 
 
-def test_a_job_runs_and_tells_how_far_it_is(stack: Stack) -> None:
-    check_a_job_runs_and_tells_how_far_it_is(stack)
+def check_a_redis_that_is_too_slow_is_away(stack: Stack) -> None:
+    with redis.Redis(port=stack.redis.port) as control:
+        control.client_pause(60_000, all=False)  # whoever writes waits
+        answer = stack.post("/prices/BTC/refresh")
+        control.client_unpause()
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (503, "5")
+    stack.await_status(stack.post("/prices/BTC/refresh"), "/prices", "succeeded")
 
 
-def test_models_and_coroutines_arrive(stack: Stack) -> None:
-    check_models_and_coroutines_arrive(stack)
+def check_a_redis_that_is_full_is_away(stack: Stack) -> None:
+    with redis.Redis(port=stack.redis.port) as control:
+        control.config_set("maxmemory", 1)
+        answer = stack.post("/prices/BTC/refresh")
+        control.config_set("maxmemory", 0)
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (503, "5")
+    stack.await_status(stack.post("/prices/BTC/refresh"), "/prices", "succeeded")
 
 
-def test_what_can_be_repeated_is_tried_again(stack: Stack) -> None:
-    check_what_can_be_repeated_is_tried_again(stack)
+CHECKS = [each for name, each in sorted(globals().items()) if name.startswith("check_")]
 
 
-def test_a_lost_job_goes_to_another_process(stack: Stack) -> None:
-    check_a_lost_job_goes_to_another_process(stack)
-
-
-def test_a_job_that_ends_every_process_fails(stack: Stack) -> None:
-    check_a_job_that_ends_every_process_fails(stack)
-
-
-def test_what_cannot_be_repeated_is_started_once(stack: Stack) -> None:
-    check_what_cannot_be_repeated_is_started_once(stack)
-
-
-def test_without_redis_the_route_says_so_and_recovers(stack: Stack) -> None:
-    check_without_redis_the_route_says_so_and_recovers(stack)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_generated_queue(stack: Stack, check: Callable[[Stack], None]) -> None:
+    check(stack)
 
 
 def test_nobody_knows_other_jobs(stack: Stack) -> None:
@@ -157,7 +156,7 @@ def test_nobody_knows_other_jobs(stack: Stack) -> None:
 
 
 def test_without_a_queue_jobs_run_where_they_did(stack: Stack) -> None:
-    with stack.serving(queue=False) as client:
+    with stack.serving("") as client:
         answer = client.post("/prices/BTC/refresh")
         stack.market.await_call()
         assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
@@ -167,6 +166,35 @@ def test_without_a_queue_jobs_run_where_they_did(stack: Stack) -> None:
         path = "/prices/jobs/6f1d6e9c-0f0c-4b7a-9a55-3c6f0f7f3c11"
         assert client.get(path).status_code == 404
     assert [path for path, _ in stack.market.calls] == ["/prices/btc?days=30", "/digests"]
+
+
+FORKS = """
+import os
+from fastapi.testclient import TestClient
+from app.main import app
+
+for number in range(8):
+    if os.fork() == 0:
+        with TestClient(app) as client:
+            answer = client.post(f"/prices/S{number}/refresh")
+            status = client.get(f"/prices/jobs/{answer.headers['X-Job-Id']}").json()["status"]
+        os.write(1, f"{json.dumps([answer.status_code, status])}\\n".encode())
+        os._exit(0)
+for _ in range(8):
+    os.wait()
+"""
+
+
+def test_each_forked_process_has_a_queue(stack: Stack) -> None:
+    stack.market.gate.clear()
+    environment = stack.environment(stack.redis.url)
+    found = answers(stack.checkout.folder, FORKS, environment, stack.checkout.python)
+    assert [status for status, _ in found] == [202] * 8
+    assert {status for _, status in found} <= {"queued", "running"}
+    stack.market.gate.set()
+    for _ in range(8):
+        stack.market.await_call()
+    assert len({path for path, _ in stack.market.calls}) == 8
 
 
 def test_a_worker_that_is_asked_to_end_finishes_its_job(stack: Stack) -> None:
@@ -181,35 +209,36 @@ def test_a_worker_that_is_asked_to_end_finishes_its_job(stack: Stack) -> None:
     assert stack.status(answer, "/alerts") == "succeeded"
 
 
-MUTATIONS = {
-    "the queue is not asked for": ("celery.backend.store_result(job_id, None, QUEUED)", "pass"),
-    "models stay JSON": ("bound.arguments[name] = kind.model_validate(value)", "pass"),
-    "nothing is tried again": ('"autoretry_for": (Exception,),', '"autoretry_for": (),'),
-    "lost jobs stay lost": ('"reject_on_worker_lost": True,', '"reject_on_worker_lost": False,'),
-    "an absent Redis is an accident": (
-        "AWAY = (OperationalError, RedisError, OSError)",
-        "AWAY = (ZeroDivisionError,)",
-    ),
-}
-CHECKS: tuple[Callable[[Stack], None], ...] = (
-    check_a_job_runs_and_tells_how_far_it_is,
-    check_models_and_coroutines_arrive,
-    check_what_can_be_repeated_is_tried_again,
-    check_a_job_that_ends_every_process_fails,
-    check_without_redis_the_route_says_so_and_recovers,
-)
+MUTATIONS = [
+    ("celery.backend.store_result(job_id, None, QUEUED)", "pass",
+     check_a_job_runs_and_tells_how_far_it_is),
+    ("bound.arguments[name] = kind.model_validate(value)", "pass",
+     check_models_and_coroutines_arrive),
+    ('"autoretry_for": (Exception,),', '"autoretry_for": (),',
+     check_what_can_be_repeated_is_tried_again),
+    ('"reject_on_worker_lost": True,', '"reject_on_worker_lost": False,',
+     check_a_job_that_ends_every_process_fails),
+    ("AWAY = (OperationalError, RedisError, OSError)", "AWAY = (ZeroDivisionError,)",
+     check_a_redis_that_is_full_is_away),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def broken(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    copy = checkout.copy(tmp_path_factory.mktemp("broken") / "service", QUEUE, *MUTATIONS.values())
+    copy = checkout.copy(
+        tmp_path_factory.mktemp("broken") / "service",
+        QUEUE,
+        *((old, new) for old, new, _ in MUTATIONS),
+    )
     with running(copy) as stack:
         stack.market.patience = 3
         yield stack
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=list(MUTATIONS))
-def test_checks_see_broken_code(broken: Stack, check: Callable[[Stack], None]) -> None:
+@pytest.mark.parametrize(
+    "check", [check for *_, check in MUTATIONS], ids=[old[:30] for old, *_ in MUTATIONS]
+)
+def test_check_sees_a_broken_queue(broken: Stack, check: Callable[[Stack], None]) -> None:
     broken.market.fresh()
     with pytest.raises((AssertionError, KeyError)):
         check(broken)

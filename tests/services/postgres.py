@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from tests.services.programs import free_port, require, unprivileged
 
 START_UP = 60  # seconds; a loaded machine takes a few
@@ -47,6 +49,16 @@ class PostgreSQL:
         """Stop and start: what an upgrade or a failover looks like to a client."""
         self.stop()
         self.start()
+
+    def clients(self, condition: str = "TRUE") -> int:
+        """Count the connections of clients of which ``condition`` holds, in pg_stat_activity."""
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                f"AND pid <> pg_backend_pid() AND {condition}".encode()
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def _control(self, action: str, *options: str) -> None:
         _run([self.control, action, "-D", str(self.folder / "data"), *options], self.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,3 +74,28 @@ def redis_server(*options: str) -> Iterator[Redis]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def stalled_server() -> Iterator[tuple[int, list[socket.socket]]]:
+    """Accept connections and never say a word: a server that is too slow for anybody."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    accepted: list[socket.socket] = []
+
+    def accept() -> None:
+        while True:
+            try:
+                accepted.append(listener.accept()[0])
+            except OSError:
+                return
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1], accepted
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+        for each in accepted:
+            each.close()

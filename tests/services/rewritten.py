@@ -49,9 +49,15 @@ class Checkout:
 class Program:
     """A Python program that runs in a service's folder, with what it prints as JSON lines."""
 
-    def __init__(self, folder: Path, source: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source: str,
+        environment: Mapping[str, str],
+        python: Path | str = sys.executable,
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"import json, sys\nsys.path.insert(0, '.')\n{source}"],
+            [python, "-c", f"import json, sys\nsys.path.insert(0, '.')\n{source}"],
             cwd=folder,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
@@ -79,9 +85,14 @@ class Program:
         assert self._process.wait(timeout=60) == 0
 
 
-def answers(folder: Path, source: str, environment: Mapping[str, str]) -> list[Any]:
+def answers(
+    folder: Path,
+    source: str,
+    environment: Mapping[str, str],
+    python: Path | str = sys.executable,
+) -> list[Any]:
     """Run a program to its end; return all that it prints."""
-    program = Program(folder, source, environment)
+    program = Program(folder, source, environment, python)
     assert program._process.stdout is not None
     found = [json.loads(line) for line in program._process.stdout]
     program.end()

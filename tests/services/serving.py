@@ -23,9 +23,9 @@ UVICORN = ("-m", "uvicorn", "app.main:app", "--port", "{port}")
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A service that answers at ``url``; what it writes goes to ``log``."""
+    """A service that answers on ``port``; what it writes goes to ``log``."""
 
-    url: str
+    port: int
     client: httpx.Client
     process: subprocess.Popen[bytes]
     log: Path
@@ -71,11 +71,12 @@ def serving(
         while not _accepts(port):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
-        url = f"http://127.0.0.1:{port}"
         # A connection that is kept may be closed by an idle server just as it is used again.
         limits = httpx.Limits(max_keepalive_connections=0)
-        with httpx.Client(base_url=url, timeout=START_UP, limits=limits) as client:
-            yield Serving(url, client, process, log)
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=START_UP, limits=limits
+        ) as client:
+            yield Serving(port, client, process, log)
         process.terminate()
         process.wait(timeout=START_UP)
     finally:

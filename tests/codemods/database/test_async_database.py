@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -22,6 +23,7 @@ CREATE TABLE items (
     created_at timestamptz NOT NULL DEFAULT '2026-11-24T12:00:00Z'
 )
 """
+LOCKED = "wait_event_type = 'Lock'"
 CONNECTIONS = 15  # a pool of 5, and 10 more
 REQUESTS: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/items", None),
@@ -76,7 +78,7 @@ def test_others_are_answered_while_the_database_is_slow(
         with psycopg.connect(server.url) as lock:
             lock.execute("LOCK TABLE items")
             waiting = [threads.submit(service.client.get, "/items") for _ in range(2 * CONNECTIONS)]
-            while _waiting(server) < CONNECTIONS:
+            while server.clients(LOCKED) < CONNECTIONS:
                 assert not any(each.done() for each in waiting)
             # All connections are taken, and half of the requests wait for one.
             assert service.client.get("/openapi.json").status_code == 200
@@ -91,23 +93,42 @@ def test_a_restart_of_the_database_is_survived_and_connections_are_closed_at_the
         assert service.client.post("/items", json={"name": "pen"}).status_code == 201
         server.restart()
         assert service.client.get("/items").json() == [{"id": 1, "name": "pen", "stock": 0}]
-        assert _connections(server, "TRUE") == 1
-    while _connections(server, "TRUE"):
+        assert server.clients() == 1
+    while server.clients():
         pass
     since = (server.folder / "log").read_text().rpartition("ready to accept connections")[2]
     assert "unexpected EOF" not in since
 
 
-def _waiting(server: PostgreSQL) -> int:
-    return _connections(server, "wait_event_type = 'Lock'")
+def test_clients_that_leave_keep_no_connection(shop: tuple[Path, Path], server: PostgreSQL) -> None:
+    with running(shop[1], server) as service:
+        address = ("127.0.0.1", service.port)
+        with psycopg.connect(server.url) as lock:
+            lock.execute("LOCK TABLE items")
+            leaving = [socket.create_connection(address) for _ in range(CONNECTIONS)]
+            for each in leaving:
+                each.sendall(b"GET /items HTTP/1.1\r\nHost: shop\r\n\r\n")
+            while server.clients(LOCKED) < CONNECTIONS:
+                assert service.process.poll() is None
+            for each in leaving:
+                each.close()
+            lock.rollback()
+        assert service.client.get("/items").status_code == 200
+        while server.clients("state <> 'idle'"):
+            pass
 
 
-def _connections(server: PostgreSQL, condition: str) -> int:
-    """Count the connections of clients, this one left out."""
-    with psycopg.connect(server.url) as connection:
-        row = connection.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
-            f"AND pid <> pg_backend_pid() AND {condition}"
-        ).fetchone()
-    assert row is not None
-    return int(row[0])
+def test_requests_in_flight_end_before_the_pool_is_closed(
+    shop: tuple[Path, Path], server: PostgreSQL
+) -> None:
+    with running(shop[1], server) as service, ThreadPoolExecutor(1) as threads:
+        with psycopg.connect(server.url) as lock:
+            lock.execute("LOCK TABLE items")
+            answer = threads.submit(service.client.get, "/items")
+            while not server.clients(LOCKED):
+                assert not answer.done()
+            service.process.terminate()
+            service.await_log("Shutting down")
+            lock.rollback()
+        assert answer.result().status_code == 200
+        assert "Traceback" not in service.stop()

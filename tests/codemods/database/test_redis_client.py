@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.environment import installed
 from tests.services.redis import Redis, redis_server
 from tests.services.rewritten import Program, answers, written
 
@@ -120,3 +121,30 @@ shown([identity() == ours, ours])
     found = answers(placed(after, server), source, environment(server))
     assert [same for same, _ in found] == [True] * 9
     assert len({number for _, number in found}) == 9
+
+
+def test_a_cancelled_request_leaves_nobody_its_answer(server: Redis, tmp_path: Path) -> None:
+    source = (
+        PRELUDE
+        + """
+import asyncio
+from app.main import visits
+
+async def main():
+    await visits()
+    control.client_pause(60_000, all=False)  # writes wait, and so does their answer
+    leaving = asyncio.create_task(visits())
+    while not control.info("clients")["blocked_clients"]:
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    control.client_unpause()
+    shown(leaving.cancelled())
+    shown([(await visits())["visits"] - int(control.get("visits")) for _ in range(5)])
+
+asyncio.run(main())
+"""
+    )
+    _, after = written(RULE, "asyncio", tmp_path)
+    python = installed(tmp_path / "venv", after / "requirements.txt", "pydantic-settings")
+    assert answers(after, source, environment(server), python) == [True, [0] * 5]

@@ -9,6 +9,7 @@ import pytest
 
 from tests.codemods.http.servers import Upstream, answering, rewritten
 from tests.services.environment import installed
+from tests.services.rewritten import answers
 from tests.services.serving import UVICORN, serving
 
 REQUIREMENTS = ("fastapi==0.115.6", "uvicorn==0.34.0", "httpx==0.27.2", "aiohttp==3.11.10")
@@ -188,6 +189,29 @@ def test_upstream_may_go_and_come_back(python: Path, service: Path) -> None:
         with answering(upstream):
             assert running.client.get("/get/fast").json() == {}
         assert running.client.get("/get/fast").status_code == 502
+
+
+FORKS = """
+import os
+from fastapi.testclient import TestClient
+from app.main import app
+
+for _ in range(8):
+    if os.fork() == 0:
+        with TestClient(app) as client:
+            told = [client.get("/get/fast").json() for _ in range(3)]
+        os.write(1, f"{json.dumps(told)}\\n".encode())
+        os._exit(0)
+for _ in range(8):
+    os.wait()
+"""
+
+
+def test_each_forked_process_has_a_client(python: Path, service: Path) -> None:
+    with answering(Upstream()) as upstream:
+        found = answers(service, FORKS, {"UPSTREAM": upstream.url}, python)
+    assert found == [[{}] * 3] * 8
+    assert upstream.opened == 8
 
 
 def test_without_a_lifespan_each_request_has_a_client_of_its_own(
