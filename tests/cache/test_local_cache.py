@@ -56,6 +56,29 @@ async def main():
     assert sorted(answers) == ["HIT"] * 49 + ["MISS"]
     assert not cached._cache._flights
 """
+CANCELLED = """
+async def main():
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def held(request):
+        calls.append(request.url.path)
+        started.set()
+        await release.wait()
+        return Response(b"x", media_type="text/plain")
+
+    leader = asyncio.create_task(cached._cache.answer(request("/a"), held, 30))
+    await started.wait()
+    others = [
+        asyncio.create_task(cached._cache.answer(request("/a"), held, 30)) for _ in range(9)
+    ]
+    await asyncio.sleep(0)
+    leader.cancel()
+    release.set()
+    answers = await asyncio.gather(*others)
+    assert {each.status_code for each in answers} == {200}
+    assert len(calls) == 2, calls  # the cancelled one, and one of those who waited
+    assert not cached._cache._flights
+"""
 BOUNDED = """
 async def main():
     for number in range(3 * cached.MOST):
@@ -108,7 +131,7 @@ def module(old: str = "", new: str = "") -> str:
     return text.replace(old, new)
 
 
-@pytest.mark.parametrize("script", [KEPT, EXPIRED, SHARED, BOUNDED, REFUSED])
+@pytest.mark.parametrize("script", [KEPT, EXPIRED, SHARED, CANCELLED, BOUNDED, REFUSED])
 def test_answers_are_kept_within_bounds(gateway: Checkout, tmp_path: Path, script: str) -> None:
     done = run(gateway.python, tmp_path, module(), script)
     assert done.returncode == 0, done.stderr
@@ -121,6 +144,7 @@ def test_answers_are_kept_within_bounds(gateway: Checkout, tmp_path: Path, scrip
         ("return len(keys)", "return 0", KEPT),
         ("time.monotonic() >= until", "False", EXPIRED),
         ("(flight := self._flights.get(key)) is not None", "False", SHARED),
+        ("flight.cancel()", "pass", CANCELLED),
         ("len(self._answers) > MOST", "False", BOUNDED),
         ("self._bytes > MOST_BYTES", "False", BOUNDED),
         ("self._bytes -= ", "", BOUNDED),

@@ -29,7 +29,7 @@ from mega_optimizer.rules import load_rules, pick
 from tests.services.environment import installed
 from tests.services.programs import free_port
 
-PACKAGES = ("flask", "gunicorn", "fastapi", "uvicorn", "httpx")
+PACKAGES = ("flask", "gunicorn", "fastapi", "uvicorn", "httpx", "joblib")
 START_UP = 60  # seconds
 
 FLASK = """
@@ -84,6 +84,31 @@ async def pid() -> int:
 
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]))
+"""
+MODEL = """
+import os
+import pathlib
+import time
+
+import joblib
+from flask import Flask
+
+app = Flask(__name__)
+model = joblib.load("model.joblib")
+loaded_by = os.getpid()
+
+
+@app.get("/pid")
+def pid():
+    return {"of": os.getpid(), "loaded by": loaded_by, "model": model}
+
+
+@app.get("/slow")
+def slow():
+    pathlib.Path("started").touch()
+    while not pathlib.Path("release").exists():
+        time.sleep(0.01)
+    return "done"
 """
 MIDDLEWARE = """
 import json
@@ -342,6 +367,31 @@ def test_eight_processes_answer(
 
         until(asked)
         assert {int(each) for each in seen} <= server.children()
+
+
+def test_eight_processes_share_a_model_and_end_their_requests(
+    programs: Path, tmp_path: Path
+) -> None:
+    files = {
+        "Dockerfile": dockerfile("gunicorn", "--workers", "8", "main:app"),
+        "requirements.txt": "flask\ngunicorn\njoblib\n",
+        "main.py": MODEL,
+    }
+    folder = rewritten(tmp_path / "after", files, "serving/preload")
+    make = "import joblib; joblib.dump([1, 2], 'model.joblib')"
+    subprocess.run([programs / "python", "-c", make], cwd=folder, check=True)
+    with started(folder, programs) as server, ThreadPoolExecutor() as pool:
+        until(lambda: len(server.children()) == 8)
+        for _ in range(16):
+            told = httpx.get(f"{server.url}/pid").json()
+            assert told["of"] in server.children()
+            assert (told["loaded by"], told["model"]) == (server.process.pid, [1, 2])
+        answer = pool.submit(httpx.get, f"{server.url}/slow", timeout=60)
+        until((folder / "started").exists)
+        os.kill(server.process.pid, signal.SIGTERM)
+        (folder / "release").touch()
+        assert answer.result().text == "done"
+        assert server.process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.services.postgres import PostgreSQL, postgresql
 from tests.services.rewritten import Program, answers, written
+from tests.services.serving import serving
 
 RULE = "database/connection-pool"
 SCHEMA = """
@@ -241,3 +244,22 @@ with ThreadPoolExecutor(12) as threads:
     )
     _, after = written(RULE, "psycopg3-function", tmp_path)
     assert answers(after, source, environment(server, DB_POOL_SIZE="2")) == [True]
+
+
+@pytest.mark.parametrize("example", ["dependency", "psycopg3"])
+def test_requests_in_flight_end_before_the_process(
+    server: PostgreSQL, tmp_path: Path, example: str
+) -> None:
+    _, after = written(RULE, example, tmp_path)
+    answers(after, SCHEMA, environment(server))
+    with serving(after, environment(server)) as service, ThreadPoolExecutor(1) as threads:
+        with psycopg.connect(server.url) as lock:
+            lock.execute("LOCK TABLE orders")
+            answer = threads.submit(service.client.get, "/orders/1")
+            while not server.clients("wait_event_type = 'Lock'"):
+                assert not answer.done()
+            service.process.terminate()
+            service.await_log("Shutting down")
+            lock.rollback()
+        assert answer.result().status_code == 200
+        assert "Traceback" not in service.stop()
