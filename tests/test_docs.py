@@ -24,6 +24,15 @@ def test_no_page_is_left_of_a_rule_that_is_gone() -> None:
     assert set((CHECKOUT / "docs" / "rules").rglob("*.md")) == set(pages())
 
 
+def test_what_shows_each_failure_is_there() -> None:
+    page = (CHECKOUT / "docs" / "failures.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page))
+    tests = "".join(path.read_text("utf-8") for path in (CHECKOUT / "tests").rglob("test_*.py"))
+    defined = re.findall(r"^(?:async )?(?:def )?(\w+)(?:\(| = )", tests, re.MULTILINE)
+    assert len(named) > 20
+    assert named <= set(defined)
+
+
 def test_the_walk_through_of_contributing_works_word_by_word(tmp_path: Path) -> None:
     """Follow "Add a rule in ten minutes" in a copy: its files, its example, its command."""
     copy = tmp_path / "checkout"
