@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.cache.redis_place import Wanted, redis_for
 from mega_optimizer.codemods.cache.routes import Cacheable, cacheable_routes
-from mega_optimizer.codemods.cache.settings_field import has_settings, settings_field
+from mega_optimizer.codemods.cache.settings_field import (
+    add_field,
+    has_settings,
+    reading,
+    settings_field,
+)
 from mega_optimizer.codemods.finding import Edit, Fix, Skip
 from mega_optimizer.codemods.startup import Startup, startup_of
-from mega_optimizer.repository.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,22 +117,18 @@ def _generated(
     context: Context, startup: Startup, field: SettingsField | None, variable: str
 ) -> bytes | Skip:
     from mega_optimizer.codemods.cache.rendered import rendered
-    from mega_optimizer.codemods.module_paths import import_path, reaches
 
-    statement, value = "", f'os.environ.get("{variable}")'
-    if field is not None:
-        dotted = import_path(context, startup.path, field.path)
-        if dotted is None or reaches(context.program, field.path, startup.path, "maybe"):
-            reason = f"how a module beside {startup.path} would import {field.path} is not shown"
-            return Skip(startup.place, "import-path-unknown", reason)
-        statement = f"from {dotted} import {field.instance}"
-        value = f"{field.instance}.{field.field}"
+    read = (
+        ("", f'os.environ.get("{variable}")') if field is None else reading(context, startup, field)
+    )
+    if isinstance(read, Skip):
+        return read
     name = context.service.name.rpartition("/")[2]
     text = rendered(
         "cache/redis_response.py.j2",
         prefix=f"cache:{name}",
-        settings_import=statement,
-        settings_value=value,
+        settings_import=read[0],
+        settings_value=read[1],
     )
     return text.encode()
 
@@ -137,7 +137,6 @@ def _opened(
     context: Context, draft: Draft, startup: Startup, path: str, field: SettingsField | None
 ) -> Skip | None:
     """Open the cache around serving, and add the setting that says where Redis is."""
-    from mega_optimizer.codemods.cache.settings_field import with_field
     from mega_optimizer.codemods.lifespan import Resource, open_around_serving
 
     objection = open_around_serving(
@@ -145,11 +144,4 @@ def _opened(
     )
     if objection is not None or field is None or field.is_there:
         return objection
-    tree = draft.tree(field.path)
-    if isinstance(tree, Skip):
-        return tree
-    changed = with_field(tree, field, "answers are kept where it is set")
-    if changed is None:
-        return Skip(Place(field.path), "shape-not-known", f"{field.owner} has no fields")
-    draft.put(field.path, changed)
-    return None
+    return add_field(draft, field, "answers are kept where it is set")

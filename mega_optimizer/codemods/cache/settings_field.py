@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.cache.settings_class import BASE_SETTINGS
+from mega_optimizer.codemods.finding import Skip
+from mega_optimizer.codemods.module_paths import import_path, reaches
+from mega_optimizer.repository.place import Place
 
 if TYPE_CHECKING:
     import libcst as cst
 
+    from mega_optimizer.codemods.context import Context
+    from mega_optimizer.codemods.draft import Draft
     from mega_optimizer.codemods.program import Program
+    from mega_optimizer.codemods.startup import Startup
     from mega_optimizer.repository.python import Class, PythonFacts
 
 
@@ -97,7 +103,28 @@ def _described(
     return SettingsField(facts.path, owner, instance, field, variable, field in fields)
 
 
-def with_field(tree: cst.Module, place: SettingsField, comment: str) -> cst.Module | None:
+def reading(context: Context, startup: Startup, field: SettingsField) -> tuple[str, str] | Skip:
+    """Return the import and the expression that read ``field`` beside the module of ``startup``."""
+    dotted = import_path(context, startup.path, field.path)
+    if dotted is None or reaches(context.program, field.path, startup.path, "maybe"):
+        reason = f"how a module beside {startup.path} would import {field.path} is not shown"
+        return Skip(startup.place, "import-path-unknown", reason)
+    return f"from {dotted} import {field.instance}", f"{field.instance}.{field.field}"
+
+
+def add_field(draft: Draft, field: SettingsField, comment: str) -> Skip | None:
+    """Add ``field`` to its class; None if it is done."""
+    tree = draft.tree(field.path)
+    if isinstance(tree, Skip):
+        return tree
+    changed = _with_field(tree, field, comment)
+    if changed is None:
+        return Skip(Place(field.path), "shape-not-known", f"{field.owner} has no fields")
+    draft.put(field.path, changed)
+    return None
+
+
+def _with_field(tree: cst.Module, place: SettingsField, comment: str) -> cst.Module | None:
     """Return the module with the field, empty by default, behind the fields of its class."""
     import libcst as cst
 

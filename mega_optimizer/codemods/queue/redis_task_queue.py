@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Edit, Fix, Skip
-from mega_optimizer.codemods.module_paths import dotted_below, import_path, source_root
+from mega_optimizer.codemods.module_paths import dotted_below, source_root
 from mega_optimizer.codemods.queue.background_jobs import BackgroundJob, background_jobs
 from mega_optimizer.codemods.startup import Startup, startup_of
 from mega_optimizer.repository.place import Place, Problem
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from mega_optimizer.codemods.cache.settings_field import SettingsField
     from mega_optimizer.codemods.context import Context
-    from mega_optimizer.codemods.draft import Draft
     from mega_optimizer.codemods.finding import Outcome
     from mega_optimizer.repository.service import LaunchSite
 
@@ -114,7 +113,11 @@ def _edits(
 ) -> tuple[Edit, ...] | Skip:
     from mega_optimizer.codemods.cache.generated_module import context_with, module_beside
     from mega_optimizer.codemods.cache.redis_place import Wanted
-    from mega_optimizer.codemods.cache.settings_field import has_settings, settings_field
+    from mega_optimizer.codemods.cache.settings_field import (
+        add_field,
+        has_settings,
+        settings_field,
+    )
     from mega_optimizer.codemods.draft import Draft
     from mega_optimizer.codemods.queue.job_edits import moved_to_queue
     from mega_optimizer.codemods.queue.worker_place import Worker, worker_for
@@ -151,7 +154,7 @@ def _edits(
     if isinstance(changes, Skip):
         return changes
     if is_new and field is not None and not field.is_there:
-        objection = _with_setting(draft, field)
+        objection = add_field(draft, field, "workers run jobs where it is set")
         if objection is not None:
             return objection
     manifests = worker_for(
@@ -207,16 +210,14 @@ def _generated(
     job_module: str,
 ) -> bytes | Skip:
     from mega_optimizer.codemods.cache.rendered import rendered
-    from mega_optimizer.codemods.module_paths import reaches
+    from mega_optimizer.codemods.cache.settings_field import reading
 
     statement, value = "", f'os.environ.get("{variable}", "")'
     if field is not None:
-        dotted = import_path(context, startup.path, field.path)
-        if dotted is None or reaches(context.program, field.path, startup.path, "maybe"):
-            reason = f"how a module beside {startup.path} would import {field.path} is not shown"
-            return Skip(startup.place, "import-path-unknown", reason)
-        statement = f"from {dotted} import {field.instance}"
-        value = f"{field.instance}.{field.field}" + (' or ""' if field.is_there else "")
+        read = reading(context, startup, field)
+        if isinstance(read, Skip):
+            return read
+        statement, value = read[0], read[1] + (' or ""' if field.is_there else "")
     text = rendered(
         "queue/job_queue.py.j2",
         name=context.service.name.rpartition("/")[2],
@@ -239,16 +240,3 @@ def _included(path: str, content: bytes, module: str) -> tuple[Edit, ...]:
     if opened is None:
         return ()
     return (Edit(path, opened.end(), opened.end(), b'        "%s",\n' % module.encode()),)
-
-
-def _with_setting(draft: Draft, field: SettingsField) -> Skip | None:
-    from mega_optimizer.codemods.cache.settings_field import with_field
-
-    tree = draft.tree(field.path)
-    if isinstance(tree, Skip):
-        return tree
-    changed = with_field(tree, field, "workers run jobs where it is set")
-    if changed is None:
-        return Skip(Place(field.path), "shape-not-known", f"{field.owner} has no fields")
-    draft.put(field.path, changed)
-    return None
