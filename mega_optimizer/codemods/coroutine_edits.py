@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.source import Source
     from mega_optimizer.repository.python import Call, PythonFacts
 
+OTHER_LOOPS = frozenset({"trio", "curio", "gevent", "eventlet"})
 LOCK = re.compile(r"(?i)lock|mutex|semaphore|\bcond")
 # Where an await needs no brackets.
 BARE = (
@@ -29,7 +30,24 @@ BARE = (
 )  # fmt: skip
 
 
-def holds_lock(source: Source, call: Call) -> bool:
+def no_await(facts: PythonFacts, source: Source, call: Call) -> Skip | None:
+    """Object to a place where a coroutine cannot let others run, or not on asyncio's loop."""
+    place = Place(facts.path, call.line, call.column)
+    if _is_in_class_body_or_default(source, call):
+        return Skip(place, "not-in-coroutine", "a lambda or a default runs elsewhere")
+    if _holds_lock(source, call):
+        return Skip(place, "holds-lock", "other coroutines would find the lock taken and block")
+    function = facts.function(call.scope)
+    if function is not None and function.global_names:
+        reason = f"{call.scope} assigns globals, which others could see half done"
+        return Skip(place, "shared-state", reason)
+    others = sorted({each.target.partition(".")[0] for each in facts.imports} & OTHER_LOOPS)
+    if others:
+        return Skip(place, "not-asyncio", f"the module uses {others[0]}")
+    return None
+
+
+def _holds_lock(source: Source, call: Call) -> bool:
     """Whether ``call`` stands in a ``with`` statement that holds a lock of threads."""
     node = source.call(call)
     if node is None:
@@ -44,7 +62,7 @@ def holds_lock(source: Source, call: Call) -> bool:
     return False
 
 
-def is_in_class_body_or_default(source: Source, call: Call) -> bool:
+def _is_in_class_body_or_default(source: Source, call: Call) -> bool:
     """Whether ``call`` does not run in the body of a coroutine: a default, a nested function."""
     node: ast.AST | None = source.call(call)
     if node is None:

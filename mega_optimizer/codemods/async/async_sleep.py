@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.python import Call, PythonFacts
 
 SLEEP = "time.sleep"
-OTHER_LOOPS = frozenset({"trio", "curio", "gevent", "eventlet"})
 # What calls it or may, by its name or another one.
 SLEEPING = (
     rb"\btime\s*\.\s*sleep\b|\bfrom[ \t]+time[ \t]+import\b|\bimport\b[^\n#]*\btime[ \t]+as\b"
@@ -67,26 +66,18 @@ def _is_in_coroutine(facts: PythonFacts, call: Call) -> bool:
 def _objection(
     program: Program, facts: PythonFacts, content: bytes, source: Source, call: Call
 ) -> Skip | None:
-    from mega_optimizer.codemods.coroutine_edits import holds_lock, is_in_class_body_or_default
+    from mega_optimizer.codemods.coroutine_edits import no_await
 
     place = Place(facts.path, call.line, call.column)
-    function = facts.function(call.scope)
     if runs_alone(program, Definition(facts.path, call.scope)):
         return Skip(place, "runs-alone", "its event loop has nothing else to do")
-    if is_in_class_body_or_default(source, call):
-        return Skip(place, "not-in-coroutine", "a lambda or a default runs elsewhere")
+    objection = no_await(facts, source, call)
+    if objection is not None:
+        return objection
     if position(call) not in bodies(facts.path, content).statements:
         return Skip(place, "shape-not-known", "its result is used")
     if call.unpacks or len(call.arguments) != 1:
         return Skip(place, "shape-not-known", "not called with one duration")
-    if holds_lock(source, call):
-        return Skip(place, "holds-lock", "other coroutines would find the lock taken and block")
-    if function is not None and function.global_names:
-        reason = f"{call.scope} assigns globals, which others could see half done"
-        return Skip(place, "shared-state", reason)
-    others = sorted({each.target.partition(".")[0] for each in facts.imports} & OTHER_LOOPS)
-    if others:
-        return Skip(place, "not-asyncio", f"the module uses {others[0]}")
     replaced = next(program.containing(REPLACED, program.tests, b"sleep"), None)
     if replaced is not None:
         return Skip(place, "tests-replace-sleep", f"{replaced} puts something else for sleep")

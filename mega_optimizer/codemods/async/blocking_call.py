@@ -226,24 +226,18 @@ def _blocks(program: Program, caller: Definition, call: Call, waiting: frozenset
 def _call_objection(
     context: Context, facts: PythonFacts, function: Function, source: Source, call: Call
 ) -> Skip | None:
-    from mega_optimizer.codemods.coroutine_edits import holds_lock, is_in_class_body_or_default
+    from mega_optimizer.codemods.coroutine_edits import no_await
 
     program = context.program
     place = Place(facts.path, call.line, call.column)
-    if is_in_class_body_or_default(source, call):
-        return Skip(place, "not-in-coroutine", "a lambda or a default runs elsewhere")
-    if holds_lock(source, call):
-        return Skip(place, "holds-lock", "other coroutines would find the lock taken and block")
-    if function.global_names:
-        reason = f"{function.path} assigns globals, which others could see half done"
-        return Skip(place, "shared-state", reason)
+    objection = no_await(facts, source, call)
+    if objection is not None:
+        return objection
     if call.argument("stream") is not None:
         return Skip(place, "streams", "the body is read later, and would block then")
     oldest = oldest_python(context)
     if oldest is not None and oldest < (3, 9):
         return Skip(place, "version-excluded", "asyncio.to_thread came with Python 3.9")
-    if {"trio", "curio"} & {each.target.partition(".")[0] for each in facts.imports}:
-        return Skip(place, "not-asyncio", "the module runs on another event loop")
     if call.name in WAITING:
         return None
     callee = callee_of(program, Definition(facts.path, function.path), call)
