@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mega_optimizer.errors import ConfigurationError
 from mega_optimizer.repository.files import UnreadableFile
 from mega_optimizer.repository.guard import Guard
+from mega_optimizer.samples import Sample, samples_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,8 @@ class Settings:
     """What a run is asked to do, apart from what the command line alone may say.
 
     ``ignore_paths`` maps a glob to the rules (ids or categories, ``all``) that leave those files
-    alone. ``rules`` maps a rule id to its parameters.
+    alone. ``rules`` maps a rule id to its parameters. ``samples`` are asked of services that are
+    built and started.
     """
 
     level: str = "safe"
@@ -36,6 +38,7 @@ class Settings:
     exclude: tuple[str, ...] = ()
     ignore_paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
     sizes: str = "auto"
     offline: bool = False
     stale_locks: bool = False
@@ -99,6 +102,8 @@ def _checked(name: str, value: object, where: str) -> object:
         return value
     if name in ("select", "ignore", "services", "exclude"):
         return _strings(value, where)
+    if name == "samples":
+        return samples_from(value, where)
     if not isinstance(value, dict):
         raise ConfigurationError(f"{where} must be a table")
     if name == "ignore_paths":

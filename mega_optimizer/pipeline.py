@@ -78,7 +78,8 @@ class Result:
 
 def check_services(settings: Settings, repository: Repository) -> None:
     """Raise :class:`UserError` where ``settings`` name a service that the repository has not."""
-    unknown = sorted(set(settings.services) - {service.name for service in repository.services})
+    named = {*settings.services, *(sample.service for sample in settings.samples)}
+    unknown = sorted(named - {service.name for service in repository.services})
     if unknown:
         known = ", ".join(service.name for service in repository.services) or "none"
         raise UserError(f"no service is called {', '.join(unknown)} (there are: {known})")
@@ -138,6 +139,7 @@ def _build_and_prove(result: Result, request: Request, files: DiskFiles, options
     from mega_optimizer.measure.builders.choose import NO_BUILDER, answering_builder, build_options
     from mega_optimizer.measure.builders.process import BuilderError, tidying_when_killed
     from mega_optimizer.verify.proven import log_folder, prove_plan
+    from mega_optimizer.verify.samples import Asked
 
     allowed = build_options()
     builder = answering_builder(allowed)
@@ -156,8 +158,14 @@ def _build_and_prove(result: Result, request: Request, files: DiskFiles, options
             make_plan(files, first.repository, result.rules, again), problems=first.problems
         )
 
+    asked = Asked(
+        request.settings.samples,
+        frozenset(rule.id for rule in result.rules if rule.changes_answers),
+    )
     with tidying_when_killed(), builder:
-        proven = prove_plan(first, replan, files, builder, allowed, log_folder(), request.progress)
+        proven = prove_plan(
+            first, replan, files, builder, allowed, log_folder(), request.progress, asked
+        )
     result.plan, result.images, result.verified = proven.plan, proven.images, proven.verified
 
 

@@ -33,7 +33,7 @@ def check(
     root = target_folder(repository)
     settings = read_settings(root)
     selected = selected_rules(settings)
-    if settings.services:
+    if settings.services or settings.samples:
         check_services(settings, read_target(root)[1])
     typer.echo(f"from {settings.source}:")
     for each in fields(settings):
@@ -46,7 +46,7 @@ def check(
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(value) or "none"
+        return ", ".join(map(str, value)) or "none"
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_shown(each)}" for key, each in value.items()) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mega_optimizer.repository.files import Files
     from mega_optimizer.repository.service import Service
     from mega_optimizer.verify.check import Check
+    from mega_optimizer.verify.samples import SampleResult
 
 
 class ImageSize(Protocol):
@@ -99,6 +100,10 @@ class ImagePair(Protocol):
     def came(self) -> Sequence[str]:
         """The packages that only the new image holds, where it was built."""
 
+    @property
+    def samples(self) -> Sequence[SampleResult]:
+        """How the answers to sample inputs differ, where it was built."""
+
 
 @dataclass(frozen=True, slots=True)
 class EstimatedPair:
@@ -110,6 +115,7 @@ class EstimatedPair:
     checks: tuple[Check, ...] = ()
     left: tuple[str, ...] = ()
     came: tuple[str, ...] = ()
+    samples: tuple[SampleResult, ...] = ()
 
     @property
     def known_difference(self) -> int:

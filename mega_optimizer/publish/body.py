@@ -13,6 +13,7 @@ from mega_optimizer.publish.marker import Marker
 from mega_optimizer.publish.size_rows import image_rows, part_rows, total_change, verdict
 from mega_optimizer.publish.text import block, code, plain
 from mega_optimizer.rules import data_folder
+from mega_optimizer.verify.stated import stated_differences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -158,12 +159,20 @@ def _changes(result: Result, rule: str) -> tuple[str, ...]:
 
 def _answers(result: Result) -> list[str]:
     changed = {change.rule for change in result.plan.changes}
-    return [
+    answers = [
         f"{code(rule.id)}: {plain(answer)}"
         for rule in result.rules
         if rule.id in changed
         for answer in rule.changes_answers
     ]
+    told: dict[tuple[str, str], list[str]] = {}
+    for rule, service, stated in stated_differences(result):
+        told.setdefault((service, stated.words), []).append(code(rule.id))
+    measured = [
+        f"Answers of {code(service)} after {', '.join(rules)}: {plain(words)}."
+        for (service, words), rules in told.items()
+    ]
+    return [*answers, *measured]
 
 
 def _command(result: Result) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mega_optimizer import __version__
 from mega_optimizer.report.diff import patch_of
+from mega_optimizer.verify.stated import stated_difference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mega_optimizer.pipeline import Result
     from mega_optimizer.publish.outcome import Published
     from mega_optimizer.repository.service import Service
+    from mega_optimizer.verify.samples import SampleResult
+    from mega_optimizer.verify.stated import Stated
 
 SCHEMA_VERSION = 1
 
@@ -35,7 +38,7 @@ def as_document(result: Result) -> dict[str, Any]:
         "tool": {"name": "mega-optimize", "version": __version__},
         "repository": {"path": str(result.root), "commit": result.commit},
         "services": [_service(service) for service in plan.repository.services],
-        "findings": [_finding(finding, result.written) for finding in plan.findings],
+        "findings": [_finding(finding, result) for finding in plan.findings],
         "changes": [_change(change, result.verified) for change in plan.changes],
         "images": [_image(pair) for pair in result.images],
         "pull_request": _pull_request(result.pull_request),
@@ -70,8 +73,11 @@ def _service(service: Service) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, written: bool) -> dict[str, Any]:
-    status = "applied" if written and finding.status == "would-apply" else finding.status
+def _finding(finding: Finding, result: Result) -> dict[str, Any]:
+    applies = finding.status == "would-apply"
+    status = "applied" if result.written and applies else finding.status
+    rule = next((rule for rule in result.rules if rule.id == finding.rule), None)
+    stated = stated_difference(result, rule, finding.service) if rule and applies else None
     return {
         "rule": finding.rule,
         "level": finding.level,
@@ -86,6 +92,32 @@ def _finding(finding: Finding, written: bool) -> dict[str, Any]:
         "message": finding.message or None,
         "reason": finding.reason or None,
         "patch": patch_of(finding) or None,
+        "answers": _answers(stated) if stated is not None else None,
+    }
+
+
+def _answers(stated: Stated) -> dict[str, Any]:
+    measured = stated.comparison
+    return {
+        "difference": stated.words,
+        "samples": stated.samples,
+        "largest_absolute": measured.absolute if measured is not None else None,
+        "largest_relative": measured.relative if measured is not None else None,
+        "other_differences": list(measured.others) if measured is not None else None,
+    }
+
+
+def _sample(sample: SampleResult) -> dict[str, Any]:
+    compared = sample.comparison
+    return {
+        "request": sample.request,
+        "status": {"before": sample.status_before, "after": sample.status_after},
+        "numbers": compared.numbers if compared is not None else None,
+        "largest_absolute": compared.absolute if compared is not None else None,
+        "largest_relative": compared.relative if compared is not None else None,
+        "other_differences": list(compared.others) if compared is not None else None,
+        "unsteady": list(compared.unsteady) if compared is not None else None,
+        "reason": sample.reason or None,
     }
 
 
@@ -109,6 +141,7 @@ def _image(pair: ImagePair) -> dict[str, Any]:
             for check in pair.checks
         ],
         "packages": {"left": list(pair.left), "came": list(pair.came)},
+        "samples": [_sample(each) for each in pair.samples],
     }
 
 

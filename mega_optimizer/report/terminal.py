@@ -13,6 +13,7 @@ from rich.text import Text
 
 from mega_optimizer.report.diff import patch_of
 from mega_optimizer.report.words import printable
+from mega_optimizer.verify.stated import stated_differences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -79,6 +80,9 @@ def _parts(result: Result, verbose: bool) -> Iterator[RenderableType]:
     changed = [finding for finding in findings if finding.status == "would-apply"]
     if changed:
         yield _section("Changed" if result.written else "Would change", _by_rule(changed, result))
+    answers = _answers(result)
+    if answers:
+        yield _section("Answers that may change", Group(*answers))
     above = [finding for finding in findings if finding.status == "above-level"]
     held_back = [finding for finding in above if finding.level != "advice"]
     if held_back:
@@ -163,6 +167,17 @@ def _by_rule(findings: Iterable[Finding], result: Result) -> RenderableType:
             told = Text(f"{path}:{','.join(map(str, numbers))}  {message}")
             shown.append(Padding(told, INDENT, expand=False))
     return Group(*shown)
+
+
+def _answers(result: Result) -> list[RenderableType]:
+    """Say how the answers of services differ after rules that change some, or why not known."""
+    told: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for rule, service, stated in stated_differences(result):
+        told[service, stated.words].append(rule.id)
+    return [
+        Text.assemble((service, "cyan"), f"  {', '.join(rules)}: {words}")
+        for (service, words), rules in told.items()
+    ]
 
 
 def _reasons(findings: Iterable[Finding], verbose: bool) -> RenderableType:

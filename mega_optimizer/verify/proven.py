@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.measure.build import image_sources
 from mega_optimizer.verify.prover import MeasuredPair, Prover, state_of
+from mega_optimizer.verify.samples import NOTHING_ASKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mega_optimizer.measure.builders.choose import BuildOptions
     from mega_optimizer.measure.builders.model import ImageBuilder
     from mega_optimizer.repository.index import DiskFiles
+    from mega_optimizer.verify.samples import Asked
 
     Withdrawn = Mapping[tuple[str, str], tuple[str, str]]
 
@@ -43,13 +45,14 @@ def prove_plan(
     options: BuildOptions,
     logs: Path,
     progress: Callable[[str], None] = lambda step: None,
+    asked: Asked = NOTHING_ASKED,
 ) -> ProvenPlan:
     """Build every image that ``plan`` changes before and after, and prove it.
 
     ``replan`` plans again with fixes withdrawn. What fails is withdrawn rule by rule, until every
-    image that is left passes, or is as it was before.
+    image that is left passes, or is as it was before. ``asked`` are sample inputs.
     """
-    prover = Prover(files, builder, options, logs, progress)
+    prover = Prover(files, builder, options, logs, progress, asked)
     withdrawn: Withdrawn = {}
     settled: set[tuple[ImageSource, str]] = set()
     while True:

@@ -26,6 +26,7 @@ from mega_optimizer.verify.check import Check
 from mega_optimizer.verify.image import Appearance, Proof, data_checks, trial_checks
 from mega_optimizer.verify.image_files import ExpectedFiles
 from mega_optimizer.verify.modules import health_paths, modules_of
+from mega_optimizer.verify.samples import compared_samples, samples_check
 from mega_optimizer.verify.trial import try_image
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from mega_optimizer.measure.builders.model import ImageBuilder, Limits
     from mega_optimizer.repository.files import Files
     from mega_optimizer.repository.index import DiskFiles
+    from mega_optimizer.verify.answers import Answer
+    from mega_optimizer.verify.samples import Asked, SampleResult
     from mega_optimizer.verify.trial import Trial
 
     Key = tuple[ImageSource, str]
@@ -53,7 +56,7 @@ class MeasuredPair:
     """An image before and after, measured, and what the proof of the latter says.
 
     ``left`` and ``came`` are packages, Python's by name and version, Debian's with ``deb:`` in
-    front; of the latter the largest first.
+    front; of the latter the largest first. ``samples`` say how the answers to sample inputs differ.
     """
 
     service: str
@@ -62,6 +65,7 @@ class MeasuredPair:
     proof: Proof
     left: tuple[str, ...] = ()
     came: tuple[str, ...] = ()
+    samples: tuple[SampleResult, ...] = ()
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -92,7 +96,7 @@ class _Before:
     """The image of the files as they are, and what is asked of the one that follows.
 
     ``appearance`` and ``trial`` are None where it was not built. ``contents`` are the digests of
-    the files of its build context.
+    the files of its build context, ``again`` its answers to the samples when started once more.
     """
 
     image: MeasuredImage
@@ -100,6 +104,7 @@ class _Before:
     appearance: Appearance | None = None
     trial: Trial | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    again: tuple[Answer, ...] = ()
 
 
 class Prover:
@@ -112,12 +117,14 @@ class Prover:
         options: BuildOptions,
         logs: Path,
         progress: Callable[[str], None],
+        asked: Asked,
     ) -> None:
         self._files = files
         self._builder = builder
         self._options = options
         self._logs = logs
         self._progress = progress
+        self._asked = asked
         self._before: dict[ImageSource, _Before] = {}
         self._pairs: dict[Key, MeasuredPair] = {}
 
@@ -150,16 +157,18 @@ class Prover:
         checks = [Check("build", "passed", f"with {self._builder.name}")]
         checks += data_checks(before.appearance, after, expected, rewritten)
         # What already differs as data need not be tried.
+        results: tuple[SampleResult, ...] = ()
         if all(check.verdict != "failed" for check in checks):
-            checks += self._tried(source, before, before.trial, image.made)
+            tried, results = self._tried(source, before, before.trial, image.made, plan)
+            checks += tried
         old, new = _packages(before.appearance.inventory), _packages(after.inventory)
         left = _largest_first(old - new, before.appearance.inventory)
         came = _largest_first(new - old, after.inventory)
-        return MeasuredPair(name, before.image, image, Proof(tuple(checks)), left, came)
+        return MeasuredPair(name, before.image, image, Proof(tuple(checks)), left, came, results)
 
     def _tried(
-        self, source: ImageSource, before: _Before, old: Trial, after: Built
-    ) -> tuple[Check, ...]:
+        self, source: ImageSource, before: _Before, old: Trial, after: Built, plan: Plan
+    ) -> tuple[tuple[Check, ...], tuple[SampleResult, ...]]:
         """Try the image ``after`` against what the one before did.
 
         On a machine that does much else, a service is slow to start or answers too late. What
@@ -167,19 +176,34 @@ class Prover:
         """
         modules, environment = tuple(old.imports), before.environment
         trial = self._trial(after, source, modules, environment, "after")
-        checks = tuple(trial_checks(old, trial))
+        checks, results = self._compared(source, before, old, trial, plan)
         made = before.image.made
         if isinstance(made, NotBuilt) or all(check.verdict != "failed" for check in checks):
-            return checks
+            return checks, results
         limits = self._options.limits
         patient = replace(
             limits,
             start_seconds=_PATIENCE * limits.start_seconds,
             import_seconds=_PATIENCE * limits.import_seconds,
+            sample_seconds=_PATIENCE * limits.sample_seconds,
         )
         old = self._trial(made, source, modules, environment, "before, again", patient)
         trial = self._trial(after, source, modules, environment, "after, again", patient)
-        return tuple(trial_checks(old, trial))
+        return self._compared(source, before, old, trial, plan)
+
+    def _compared(
+        self, source: ImageSource, before: _Before, old: Trial, new: Trial, plan: Plan
+    ) -> tuple[tuple[Check, ...], tuple[SampleResult, ...]]:
+        samples = self._asked.of(source.service.name)
+        results = compared_samples(samples, old.start.samples, before.again, new.start.samples)
+        declared = any(
+            change.rule in self._asked.may_differ
+            and any(source.reads(path, plan.result) for path in change.after)
+            for change in plan.changes
+        )
+        of_samples = samples_check(results, declared)
+        checks = (*trial_checks(old, new), *([of_samples] if of_samples else ()))
+        return checks, results
 
     def _try_before(self, source: ImageSource) -> _Before:
         image, contents = self._built(source, {}, "before")
@@ -197,7 +221,11 @@ class Prover:
             alone = self._trial(image.made, source, modules, own, "before")
             if alone.start.outcome == "answers":
                 trial, environment = alone, own
-        return _Before(image, contents, appearance, trial, environment)
+        again: tuple[Answer, ...] = ()
+        if trial.start.samples:
+            once_more = self._trial(image.made, source, (), environment, "before, for its samples")
+            again = once_more.start.samples
+        return _Before(image, contents, appearance, trial, environment, again)
 
     def _built(
         self, source: ImageSource, overlay: Mapping[str, bytes], when: str
@@ -231,7 +259,8 @@ class Prover:
         self._progress(f"trying {source.service.name}, {when}")
         paths = health_paths(Context(source.service, self._files))
         limits = limits or self._options.limits
-        return try_image(self._builder, made.image, modules, environment, paths, limits)
+        samples = self._asked.of(source.service.name)
+        return try_image(self._builder, made.image, modules, environment, paths, samples, limits)
 
     def _left_out(self, source: ImageSource, result: Files) -> frozenset[str]:
         """Return the files of the context that only the new ignore file keeps out."""

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mega_optimizer.measure.builders.model import NOTHING
 from mega_optimizer.measure.builders.process import BuilderError, last_line
+from mega_optimizer.verify.samples import ask_samples
+from mega_optimizer.verify.scripts import marked, reported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mega_optimizer.measure.builders.model import ImageBuilder, Limits
+    from mega_optimizer.samples import Sample
+    from mega_optimizer.verify.answers import Answer
 
 Outcome = Literal["answers", "listens", "exits", "silent"]
 
 _ASK_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
 
-_MARK = "mega-optimize-result:"
-
 # Runs in the image, on whatever Python 3 it has.
-_IMPORT = """
+_IMPORT = marked("""
 import importlib, json, sys
 sys.path.insert(0, "")
 found = {}
@@ -38,10 +39,10 @@ for name in sys.argv[1:]:
     sys.stdout.flush()
 import os
 os._exit(0)
-""".replace("MARK", repr(_MARK))
+""")
 
 # Finds the ports that are listened on, and asks each for the paths given.
-_PROBE = """
+_PROBE = marked("""
 import http.client, json, sys, time
 deadline = time.time() + float(sys.argv[1])
 paths = sys.argv[2:]
@@ -80,7 +81,7 @@ while time.time() < deadline and not found["answers"]:
     else:
         time.sleep(0.2)
 sys.stdout.write("\\n%s%s\\n" % (MARK, json.dumps(found)))
-""".replace("MARK", repr(_MARK))
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +89,14 @@ class StartUp:
     """What happened when an image ran its own command.
 
     ``answers`` maps paths to HTTP status; ``failure`` is the last line that it printed, without
-    numbers, where it exited.
+    numbers, where it exited. ``samples`` are the answers to the samples asked.
     """
 
     outcome: Outcome
     answers: Mapping[str, int] = field(default_factory=lambda: {})
     failure: str = ""
     described: str = ""
+    samples: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +116,13 @@ def try_image(
     modules: Sequence[str],
     environment: Mapping[str, str],
     paths: Sequence[str],
+    samples: Sequence[Sample],
     limits: Limits,
 ) -> Trial:
-    """Import ``modules`` in ``image``, start it, and ask it for ``paths``."""
+    """Import ``modules`` in ``image``, start it, and ask it for ``paths`` and for ``samples``."""
     return Trial(
         imported(builder, image, modules, environment, limits.import_seconds),
-        start_up(builder, image, environment, paths, limits.start_seconds),
+        start_up(builder, image, environment, paths, samples, limits),
     )
 
 
@@ -136,7 +139,7 @@ def imported(
     for interpreter in ("python", "python3"):
         command = [interpreter, "-c", _IMPORT, *modules]
         ran = builder.run(image, command, environment, seconds)
-        found = _result(ran.output)
+        found = reported(ran.output)
         if found is not None:
             why = "it did not end in time" if ran.status is None else "the interpreter died"
             return {name: found.get(name, why) for name in modules}
@@ -148,11 +151,12 @@ def start_up(
     image: str,
     environment: Mapping[str, str],
     paths: Sequence[str],
-    seconds: float,
+    samples: Sequence[Sample],
+    limits: Limits,
 ) -> StartUp:
     """Start ``image`` with its own command, and wait until it answers over HTTP or exits."""
     try:
-        return _started_up(builder, image, environment, paths, seconds)
+        return _started_up(builder, image, environment, paths, samples, limits)
     except BuilderError as error:
         return StartUp("exits", {}, _without_numbers(str(error)), f"cannot be started: {error}")
 
@@ -162,8 +166,10 @@ def _started_up(
     image: str,
     environment: Mapping[str, str],
     paths: Sequence[str],
-    seconds: float,
+    samples: Sequence[Sample],
+    limits: Limits,
 ) -> StartUp:
+    seconds = limits.start_seconds
     deadline = time.monotonic() + seconds
     ports: list[int] = []
     with builder.started(image, environment) as started:
@@ -174,28 +180,19 @@ def _started_up(
                 return StartUp("exits", {}, _without_numbers(said), f"exits with {status}: {said}")
             arguments = [str(_ASK_SECONDS), *paths]
             ran = started.ask(_PROBE, arguments, _ASK_SECONDS + 10.0 * len(paths))
-            found = _result(ran.output) or {}
+            found = reported(ran.output) or {}
             ports = found.get("ports", ports)
             answers = {path: code for path, code in found.get("answers", {}).items() if code}
             if answers:
                 port = found["port"]
-                return StartUp("answers", answers, "", f"answers on port {port}")
+                asked = ask_samples(started, port, samples, limits.sample_seconds)
+                return StartUp("answers", answers, "", f"answers on port {port}", asked)
             if not found:
                 time.sleep(_LOOK_SECONDS)  # the probe could not even look
     if ports:
         listed = ", ".join(map(str, ports))
         return StartUp("listens", {}, listed, f"listens on port {listed} and answers no HTTP")
     return StartUp("silent", {}, "", f"runs for {seconds:.0f} s without listening on a port")
-
-
-def _result(output: str) -> dict[str, Any] | None:
-    """Return what a script reported last; a service may print lines of its own around it."""
-    lines = [line for line in output.splitlines() if line.startswith(_MARK)]
-    try:
-        found = json.loads(lines[-1].removeprefix(_MARK)) if lines else None
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _without_numbers(text: str) -> str:

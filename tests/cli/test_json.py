@@ -51,10 +51,10 @@ def test_the_keys_are_those_of_the_design(
         "services": {"name", "root", "dockerfile", "launch", "traits"},
         "findings": {
             *("rule", "level", "service", "path", "line", "column", "end_line", "fingerprint"),
-            *("status", "code", "message", "reason", "patch"),
+            *("status", "code", "message", "reason", "patch", "answers"),
         },
         "changes": {"rule", "level", "service", "paths", "verified"},
-        "images": {"service", "before", "after", "checks", "packages"},
+        "images": {"service", "before", "after", "checks", "packages", "samples"},
         "pull_request": None,
         "errors": {"path", "line", "stage", "code", "message"},
         "warnings": set(),

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from mega_optimizer.cli.app import run
+from mega_optimizer.config import read_settings
+from mega_optimizer.samples import Sample
 from tests.repositories import (
     CHANGED,
     COMMAND,
@@ -191,6 +193,30 @@ def test_config_check_shows_where_settings_come_from(
     listed = shown.partition("rules that run:\n")[2].splitlines()
     assert "  serving/uvloop (safe)" in listed
     assert all(line.startswith("  serving/") for line in listed)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (
+            ".mega-optimize.yaml",
+            "samples:\n- {service: target, path: /a, json: {rows: [[1, 2.5]]}}\n",
+        ),
+        (
+            "pyproject.toml",
+            "[[tool.mega-optimize.samples]]\n"
+            'service = "target"\npath = "/a"\njson = {rows = [[1, 2.5]]}\n',
+        ),
+    ],
+)
+def test_samples_are_requests_to_services(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str
+) -> None:
+    root = committed(tmp_path / "target", {**SERVICE, name: content})
+    assert run(["config", "check", str(root)]) == 0
+    assert "  samples: POST /a\n" in capsys.readouterr().out
+    (sample,) = read_settings(root).samples
+    assert sample == Sample("target", "POST", "/a", '{"rows": [[1, 2.5]]}')
 
 
 def test_rules_are_ignored_by_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

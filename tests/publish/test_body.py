@@ -17,7 +17,10 @@ from mega_optimizer.publish.body import LIMIT, render, title_of
 from mega_optimizer.publish.commits import Commit
 from mega_optimizer.publish.marker import Marker, read_marker
 from mega_optimizer.repository.place import Place, Problem
+from mega_optimizer.samples import Sample
+from mega_optimizer.verify.answers import Comparison
 from mega_optimizer.verify.check import Check
+from mega_optimizer.verify.samples import SampleResult
 from tests.publish.target import BOTH, FILES
 
 if TYPE_CHECKING:
@@ -238,3 +241,26 @@ def test_the_title(result: Result) -> None:
     long += [replace(change, rule=BOTH[1]) for change in one]
     result.plan = replace(result.plan, changes=tuple(long))
     assert title_of(result) == "Optimize 10 services"
+
+
+def test_rules_that_change_answers_state_the_difference_on_samples(result: Result) -> None:
+    rule = replace(
+        next(each for each in result.rules if each.id == BOTH[0]),
+        level="review",
+        changes_answers=("scores",),
+    )
+    result.rules = tuple(rule if each.id == rule.id else each for each in result.rules)
+    assert f"after `{rule.id}`: not measured: no samples are configured." in body(result)
+
+    result.settings = replace(
+        result.settings, samples=(Sample("shop", "POST", "/score", "{}"),), sizes="build"
+    )
+    compared = SampleResult("POST /score", 200, 200, Comparison(3, 0.5, 0.25))
+    result.images = (replace(image("shop", 2, 1), samples=(compared,)),)
+    told = (
+        f"Answers of `shop` after `{rule.id}`: measured: numbers differ by at most 0.5 "
+        "(0.25 relative), the rest is equal (1 sample, 3 numbers), "
+        "all changes of the service together."
+    )
+    callers = body(result).partition("### What changes for callers")[2]
+    assert told in callers.partition("###")[0]

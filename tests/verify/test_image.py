@@ -19,6 +19,7 @@ from mega_optimizer.repository.scan import open_repository
 from mega_optimizer.repository.service import Repository
 from mega_optimizer.verify.check import Check
 from mega_optimizer.verify.proven import ProvenPlan, prove_plan
+from mega_optimizer.verify.samples import NOTHING_ASKED, Asked
 from tests.bases.available import buildah, require_base
 
 APP = b"""\
@@ -138,6 +139,7 @@ def proven(
     folder: Path,
     edits: Mapping[str, tuple[str, Edit]],
     sources: Mapping[str, bytes] = FILES,
+    asked: Asked = NOTHING_ASKED,
 ) -> tuple[ProvenPlan, dict[tuple[str, str], tuple[str, str]]]:
     """Prove a plan; return what is left of it, and what was withdrawn last."""
     (folder / "target").mkdir()
@@ -150,7 +152,7 @@ def proven(
         return planned(files, repository, edits, withdrawn)
 
     plan = planned(files, repository, edits, {})
-    return prove_plan(plan, replan, files, builder, BuildOptions(), folder), last
+    return prove_plan(plan, replan, files, builder, BuildOptions(), folder, asked=asked), last
 
 
 def verdicts(checks: Sequence[Check]) -> dict[str, str]:

@@ -22,7 +22,7 @@ class Limits:
     """What one build may take: seconds, and the bytes that must stay free on the disk.
 
     ``start_seconds`` is how long an image may take until it answers, ``import_seconds`` how long
-    its modules may take to be imported.
+    its modules may take to be imported, ``sample_seconds`` how long it may take to answer a sample.
     """
 
     seconds: float = 1800
@@ -30,6 +30,7 @@ class Limits:
     # The sample service that waits longest for its database gives up after a minute.
     start_seconds: float = 75
     import_seconds: float = 120
+    sample_seconds: float = 60
 
 
 @dataclass(frozen=True, slots=True)
