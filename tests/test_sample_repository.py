@@ -22,7 +22,7 @@ from tests.services.redis import redis_server
 
 SAMPLE = Path(__file__).resolve().parent.parent / "fixtures" / "sample_repo"
 # They need torch; tests/ml runs theirs.
-NEED_TORCH = ("image-generation", "video-generation")
+NEED_TORCH = ("image-generation", "moderation", "video-generation")
 SERVICES = sorted({path.name for path in (SAMPLE / "services").iterdir()}.difference(NEED_TORCH))
 
 
