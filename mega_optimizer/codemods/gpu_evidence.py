@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mega_optimizer.codemods.context import Context
+    from mega_optimizer.repository.service import Deployment
 
 # Also in comments: "uncomment for a GPU" is a plan.
 _MENTIONS = re.compile(
     rb"\bcuda|cuda\b|nvidia|\bgpus?\b|_gpu|gpu_|\brocm\b|\bdevice_map\b|\bcudnn|_cpu_offload\b",
     re.IGNORECASE,
 )
+_ELSEWHERE = re.compile(rb"^\s*(?:<<|extends)\s*:|:\s*\*\w|^\s*-\s+\*\w")
 # Packages that are of no use without a GPU, or are installed for one.
 GPU_PACKAGES = frozenset(
     {
@@ -46,12 +48,54 @@ def gpu_evidence(context: Context) -> Place | None:
     trait = context.service.trait("gpu")
     if trait is not None:
         return trait.place
-    paths = [context.service.dockerfile or "", *context.program.product]
-    paths += [deployment.place.path for deployment in context.service.deployments]
-    for path in dict.fromkeys(filter(None, paths)):
+    for path in dict.fromkeys(filter(None, [context.service.dockerfile, *context.program.product])):
         content = context.read(path)
         if isinstance(content, bytes):
             found = _MENTIONS.search(content)
             if found:
                 return Place(path, content.count(b"\n", 0, found.start()) + 1)
+    for deployment in context.service.deployments:
+        content = context.read(deployment.place.path)
+        if isinstance(content, bytes):
+            for number, line in _about(deployment, content):
+                if _MENTIONS.search(line):
+                    return Place(deployment.place.path, number)
     return None
+
+
+def _about(deployment: Deployment, content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the numbered lines about ``deployment``: its entry of a compose file, or its document.
+
+    An entry that takes values from elsewhere (aliases, merge keys, ``extends``) may take a GPU from
+    there: the whole file is about it.
+    """
+    lines = list(enumerate(content.splitlines(), 1))
+    first = deployment.place.line - 1
+    if deployment.kind == "kubernetes":
+        starts = [number for number, line in lines if line.startswith(b"---")]
+        start = max((number for number in starts if number <= first + 1), default=0)
+        end = min((number for number in starts if number > first + 1), default=len(lines))
+        yield from lines[start:end]
+        return
+    margin = _margin(lines[first][1])
+    end = next(
+        (
+            number - 1
+            for number, line in lines[first + 1 :]
+            if line.strip() and not line.lstrip().startswith(b"#") and _margin(line) <= margin
+        ),
+        len(lines),
+    )
+    while end > first + 1 and _speaks_of_the_next(lines[end - 1][1], margin):
+        end -= 1
+    entry = lines[first:end]
+    yield from lines if any(_ELSEWHERE.search(line) for _, line in entry) else entry
+
+
+def _speaks_of_the_next(line: bytes, margin: int) -> bool:
+    """Whether it is blank, or a comment in line with the names of entries."""
+    return not line.strip() or (line.lstrip().startswith(b"#") and _margin(line) == margin)
+
+
+def _margin(line: bytes) -> int:
+    return len(line) - len(line.lstrip())
