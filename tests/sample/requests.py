@@ -37,6 +37,8 @@ _SERIES = {
     "prices": [100.0 + (7 * n) % 11 for n in range(40)],
     "volumes": [10.0 + (3 * n) % 7 for n in range(40)],
 }
+_CONVERSION = {"amount": 250, "source": "USD", "target": "chf"}
+_EVENT = {"actor": "ada", "action": "rename", "subject": "task/7"}
 # In this order: what one request makes, a later one reads.
 RECORDED = (
     ("api-gateway", _request("GET", "/health")),
@@ -95,6 +97,24 @@ RECORDED = (
     ("notification", _request("POST", "/notifications/broadcast", {**_EMAIL, "to": ["a@b.co"]})),
     ("notification", _request("GET", "/notifications/stats")),
     ("notification", _request("GET", "/notifications/0")),
+    ("exchange-rates", _request("GET", "/health")),
+    ("exchange-rates", _request("HEAD", "/rates")),
+    ("exchange-rates", _request("GET", "/rates")),
+    ("exchange-rates", _request("GET", "/rates?only=usd,chf&only=nok")),
+    ("exchange-rates", _request("GET", "/rates/usd")),
+    ("exchange-rates", _request("POST", "/convert", _CONVERSION)),
+    ("exchange-rates", _request("POST", "/convert", {**_CONVERSION, "amount": "1"})),
+    ("exchange-rates", _request("POST", "/convert", {"amount": 1})),
+    ("audit-log", _request("GET", "/health")),
+    ("audit-log", _request("POST", "/events", _EVENT)),
+    ("audit-log", _request("POST", "/events", {**_EVENT, "actor": ""})),
+    ("audit-log", _request("GET", "/events?subject=task/7")),
+    ("audit-log", _request("GET", "/events/1")),
+    ("audit-log", _request("GET", "/events/999")),
+    ("volume-forecast", _request("GET", "/health")),
+    ("volume-forecast", _request("GET", "/forecast/btc")),
+    ("volume-forecast", _request("GET", "/forecast/btc?hours=x")),
+    ("volume-forecast", _request("GET", "/forecast/none")),
 )
 
 

@@ -51,8 +51,13 @@ def compose(checkout: Path) -> dict[str, dict[str, object]]:
 
 
 def folders(checkout: Path) -> dict[str, Path]:
-    """Return the folder of each service that compose builds, publishes and always starts."""
-    found = {}
+    """Return the folder of each service that compose builds, publishes and always starts, and of
+    those that have an image and no manifest: something else runs it.
+    """
+    text = "".join(path.read_text() for path in checkout.glob("k8s/*.yaml"))
+    named = {*compose(checkout), *re.findall(r"^  name: (\S+)", text, re.MULTILINE)}
+    images = (path.parent for path in sorted(checkout.glob("services/*/Dockerfile")))
+    found = {folder.name: folder for folder in images if folder.name not in named}
     for name, about in compose(checkout).items():
         build = about.get("build")
         context = build.get("context") if isinstance(build, dict) else build
@@ -62,11 +67,13 @@ def folders(checkout: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def running(checkout: Path, hosts: Mapping[str, int], logs: Path) -> Iterator[dict[str, Running]]:
+def running(
+    checkout: Path, hosts: Mapping[str, int], settings: Mapping[str, str], logs: Path
+) -> Iterator[dict[str, Running]]:
     """Run all services of ``checkout``.
 
-    ``hosts`` maps the other hosts that the compose file names to ports of the loopback interface.
-    Output and virtual environments go to ``logs``.
+    ``hosts`` maps the other hosts that the compose file names to ports of the loopback interface,
+    ``settings`` are variables for all services. Output and virtual environments go to ``logs``.
     """
     built = folders(checkout)
     ports = {name: free_port() for name in built}
@@ -74,7 +81,8 @@ def running(checkout: Path, hosts: Mapping[str, int], logs: Path) -> Iterator[di
     with ExitStack() as stack:
         services = {}
         for name, folder in built.items():
-            environment = _environment(compose(checkout)[name], {**hosts, **ports})
+            environment = _environment(compose(checkout).get(name, {}), {**hosts, **ports})
+            environment.update(settings)
             bin_folder = _installed(folder, logs / f"{name}.venv")
             environment["PATH"] = f"{bin_folder}:{os.environ['PATH']}"
             _build(folder, environment)

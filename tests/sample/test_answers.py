@@ -62,7 +62,8 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stacks]:
                 "cluster-api": elsewhere,
             }
             logs = tmp_path_factory.mktemp(f"logs-{name}")
-            started.append(stack.enter_context(running(checkout, hosts, logs)))
+            settings = {"MARKET_URL": f"http://127.0.0.1:{elsewhere}"}
+            started.append(stack.enter_context(running(checkout, hosts, settings, logs)))
         yield started[0], started[1]
 
 

@@ -1,4 +1,4 @@
-"""What the sample services ask outside of their compose file: metrics, and the cluster."""
+"""What the sample services ask outside of their compose file: metrics, the cluster, a market."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NODES = [{"name": "node-1", "ready": True, "pods": ["a", "b"]}]
 METRIC = {"data": {"result": [{"value": [0, "0.75"]}]}}
+VOLUMES = {"volumes": [900.0, 950.0, 1000.0, 1080.0, 1150.0, 1200.0, 1290.0]}
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._answer(200, NODES if self.path == "/nodes" else METRIC)
+        if self.path.startswith("/volumes/btc"):
+            self._answer(200, VOLUMES)
+        elif self.path.startswith("/volumes/"):
+            self._answer(404, {})
+        else:
+            self._answer(200, NODES if self.path == "/nodes" else METRIC)
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))

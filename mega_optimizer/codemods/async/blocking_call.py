@@ -147,7 +147,12 @@ def _caller(program: Program, handler: Definition) -> str | None:
                 return user.path
     word = handler.name.encode()
     called = rb"\b" + re.escape(word) + rb"\("
-    return next(program.containing(called, program.tests, word), None)
+    for path in program.containing(called, program.tests, word):
+        content = program.read(path) or b""
+        own = re.search(rb"(?m)^(?:async )?def " + called, content)
+        if own is None or rb"." + word + rb"(" in content:
+            return path  # a helper of the tests that has the same name is not the handler
+    return None
 
 
 def _as_function(context: Context, facts: PythonFacts, route: Route) -> Edits | Skip:

@@ -248,7 +248,7 @@ def _dependency_objection(
 def _scalar_objection(
     program: Program, facts: PythonFacts, argument: ast.arg, default: ast.expr | None
 ) -> tuple[str, str] | None:
-    made = None if isinstance(default, ast.Constant) else default
+    made = None if _is_literal(program, facts, default) else default
     for node in (argument.annotation, made):
         for each in _types(node):
             text = ast.unparse(each)
@@ -258,6 +258,18 @@ def _scalar_objection(
             reason = f"{argument.arg} is more than a value of the path or the query"
             return "depends-on-the-request", reason
     return None
+
+
+def _is_literal(program: Program, facts: PythonFacts, value: ast.expr | None) -> bool:
+    """Whether it is a literal, or the name of one: a setting that is assigned once."""
+    if value is None or isinstance(value, ast.Constant):
+        return True
+    if not isinstance(value, ast.Name | ast.Attribute):
+        return False
+    found = program.definition(facts.path, facts.resolve(ast.unparse(value)))
+    home = program.facts(found.path) if found is not None else None
+    assigned = home.assigned(found.name) if found is not None and home is not None else None
+    return assigned is not None and assigned.kind == "constant"
 
 
 def _types(node: ast.expr | None) -> Iterator[ast.expr]:

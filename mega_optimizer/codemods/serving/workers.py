@@ -58,7 +58,7 @@ def _serves_with_one(context: Context, site: LaunchSite) -> bool:
 
 def _program(context: Context, site: LaunchSite) -> LaunchSite | None:
     """Return the call of ``uvicorn.run`` in the program that ``site`` starts, where it has one."""
-    if site.server != "python" or site.application is None or not context.service.trait("uvicorn"):
+    if site.server != "python" or site.application is None:
         return None
     script = script_of(context, site, site.application)
     content = context.read(script.path) if script is not None else b""
