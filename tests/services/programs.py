@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
+import random
 import shutil
 import socket
+import tempfile
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -44,8 +48,28 @@ def unprivileged() -> pwd.struct_passwd | None:
     pytest.skip("this is root, and neither postgres nor nobody exists to run a server as")
 
 
+# Below the ports that Linux gives to clients.
+PORTS = range(20_000, 32_000)
+_held: list[TextIO] = []
+
+
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a port of the loopback interface that nobody listens on, for this process alone.
+
+    A service may start long after its port was chosen: a lock keeps the other processes of the
+    tests from choosing it as well.
+    """
+    folder = Path(tempfile.gettempdir()) / "mega-optimizer-ports"
+    folder.mkdir(exist_ok=True)
+    for port in random.sample(PORTS, len(PORTS)):
+        lock = (folder / str(port)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as listener:
+                listener.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+            continue
+        _held.append(lock)
+        return port
+    raise AssertionError("no port is free")
