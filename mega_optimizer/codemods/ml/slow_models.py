@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from mega_optimizer.codemods.database.hazards import varies
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.ml.holders import calls_each_other, crossing, holders_of
-from mega_optimizer.codemods.ml.loading import Objection, loading_of
+from mega_optimizer.codemods.ml.loading import Objection
+from mega_optimizer.codemods.ml.loading_shapes import loading_of
 from mega_optimizer.codemods.program import Definition
 from mega_optimizer.codemods.request_paths import runs_per_request
 from mega_optimizer.codemods.source import read_source
