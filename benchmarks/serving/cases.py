@@ -124,6 +124,12 @@ ITEMS = Service(
     environment={"UPSTREAM": "{upstream}"},
     command="uvicorn main:app --port 8000",
 )
+CATALOGUE = Service(
+    "rules/serving/gzip-level/examples/catalogue.txtar",
+    "/openapi.json",
+    port=8000,
+    command="uvicorn main:app --port 8000",
+)
 SHOP = Service(
     "rules/database/async-database/examples/shop.txtar",
     "/openapi.json",
@@ -219,6 +225,13 @@ CASES = (
         ORCHESTRATOR,
         Request("/health"),
         "one small JSON object, logged by middleware as well",
+    ),
+    Case(
+        "serving/gzip-level",
+        CATALOGUE,
+        Request("/items", headers={"Accept-Encoding": "gzip"}),
+        "1,000 dicts from memory, 120 kB of JSON, compressed",
+        seconds=6,
     ),
     Case(
         "serving/uvicorn-worker",
