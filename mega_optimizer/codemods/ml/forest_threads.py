@@ -46,6 +46,7 @@ _BESIDE = re.compile(
 )
 _SETS_JOBS = rb"\.n_jobs\s*=[^=]|set_params\(|parallel_backend|parallel_config"
 _WORDS = (b".n_jobs", b"set_params", b"parallel_backend", b"parallel_config")
+_RAISED = frozenset({"ValueError", "AttributeError", "TypeError", "Exception", "BaseException"})
 _PREDICTS = frozenset({"predict", "predict_proba", "predict_log_proba"})
 
 
@@ -91,6 +92,9 @@ def _outcome(
     node = source.call(calls[0]) if isinstance(source, Source) and len(calls) == 1 else None
     if not isinstance(source, Source) or node is None or not _is_whole(source, node):
         return Skip(place, "shape-not-known", "what is loaded is not kept as it is")
+    if _is_caught(source, node):
+        reason = "if it were no forest, nobody would see the error that the service catches here"
+        return Skip(place, "failure-caught", reason)
     end = source.range(node)[1]
     edit = Edit(path, end, end, f".set_params({step}n_jobs=1)".encode())
     return Fix(place, "let the forest use one thread: it is asked about single rows", (edit,))
@@ -131,6 +135,19 @@ def _is_whole(source: Source, node: ast.Call) -> bool:
     return isinstance(parent, ast.Assign | ast.AnnAssign | ast.Return) and not any(
         isinstance(each, ast.Tuple | ast.List) for each in getattr(parent, "targets", ())
     )
+
+
+def _is_caught(source: Source, node: ast.Call) -> bool:
+    """Whether a handler around catches what ``set_params`` raises for anything but a forest."""
+    child: ast.AST = node
+    for outer in source.around(node):
+        for handler in outer.handlers if isinstance(outer, ast.Try) and child in outer.body else ():
+            caught = ast.walk(handler.type) if handler.type is not None else ()
+            names = {each.id for each in caught if isinstance(each, ast.Name)}
+            if handler.type is None or names & _RAISED:
+                return True
+        child = outer
+    return False
 
 
 def _unseen(context: Context, reached: tuple[str, ...]) -> Place | None:
