@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 
 from mega_optimizer.engine.resolve import child_environment
 from tests.cache.gateway import gateway, redis_command, rewritten_gateway
-from tests.services.programs import free_port
+from tests.services.programs import free_port, until
 from tests.services.redis import redis_server, stalled_server
 from tests.services.rewritten import Checkout
 from tests.services.upstream import upstream
@@ -102,9 +101,7 @@ def check_redis_dies_and_comes_back(checkout: Checkout) -> None:
         redis.stop()
         assert said(one.client.get(PREDICTIONS)) == (200, "BYPASS")
         redis.start()
-        deadline = time.monotonic() + 30
-        while said(one.client.get(PREDICTIONS)) == (200, "BYPASS"):
-            assert time.monotonic() < deadline
+        until(lambda: said(one.client.get(PREDICTIONS)) != (200, "BYPASS"), one.log.read_text, 30)
         assert said(one.client.get(PREDICTIONS)) == (200, "HIT")
 
 

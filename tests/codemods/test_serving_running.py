@@ -257,7 +257,6 @@ def started(folder: Path, programs: Path, **settings: str) -> Iterator[Server]:
     environment |= {name: value for name, value in set_here.items() if value is not None}
     port = free_port()
     environment |= {"PORT": str(port), "PATH": f"{programs}:/usr/bin:/bin", **settings}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [word.text for word in command.exec_form],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import httpx
 
 from mega_optimizer.engine.resolve import child_environment
 from tests.services.environment import installed
+from tests.services.programs import until
 from tests.services.redis import Redis, redis_server
 from tests.services.rewritten import Checkout, written
 from tests.services.serving import serving
@@ -22,7 +22,6 @@ from tests.services.upstream import Upstream, upstream
 
 RULE = "queue/redis-task-queue"
 PRICES = [1.0, 2.0, 6.0]
-PAUSE = 0.05  # seconds between two looks
 
 
 def rewritten_service(folder: Path) -> Checkout:
@@ -56,10 +55,7 @@ class Stack:
         self.await_(lambda: self.status(job, below) == wanted, f"never {wanted}")
 
     def await_(self, condition: Callable[[], bool], complaint: str) -> None:
-        deadline = time.monotonic() + self.market.patience
-        while not condition():
-            assert time.monotonic() < deadline, f"{complaint}\n{self.log()}"
-            time.sleep(PAUSE)
+        until(condition, lambda: f"{complaint}\n{self.log()}", self.market.patience)
 
     @property
     def _log(self) -> Path:
@@ -104,7 +100,6 @@ class Stack:
             "MARKET_URL": self.market.url,
             "STORE_URL": self.redis.url.replace("/0", "/1"),
             "REDIS_URL": redis_url,
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
     @contextmanager

@@ -9,11 +9,14 @@ import random
 import shutil
 import socket
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 import pytest
 
+PAUSE = 0.02  # seconds between two looks
 # Debian keeps the programs of PostgreSQL outside of PATH.
 OUTSIDE_OF_PATH = "/usr/lib/postgresql/*/bin"
 
@@ -51,6 +54,14 @@ def unprivileged() -> pwd.struct_passwd | None:
 # Below the ports that Linux gives to clients.
 PORTS = range(20_000, 32_000)
 _held: list[TextIO] = []
+
+
+def until(condition: Callable[[], bool], complaint: Callable[[], str], patience: float) -> None:
+    """Return when ``condition`` holds; fail with ``complaint`` after ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, complaint()
+        time.sleep(PAUSE)
 
 
 def free_port() -> int:

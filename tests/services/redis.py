@@ -5,12 +5,11 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.services.programs import free_port, require
+from tests.services.programs import free_port, require, until
 
 START_UP = 30  # seconds
 
@@ -38,10 +37,13 @@ class Redis:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + START_UP
-        while not self._answers():
-            assert self.process.poll() is None, "redis-server ended"
-            assert time.monotonic() < deadline, "redis-server does not answer"
+        process = self.process
+        until(
+            lambda: self._answers() or process.poll() is not None,
+            lambda: "redis-server does not answer",
+            START_UP,
+        )
+        assert process.poll() is None, "redis-server ended"
 
     def stop(self) -> None:
         """Stop the server at once; its connections break."""

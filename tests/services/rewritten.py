@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Checkout:
 
     def copy(self, folder: Path, path: str, *changes: tuple[str, str]) -> Checkout:
         """Return a copy in which ``path`` has new text for each old one."""
-        subprocess.run(["cp", "-r", self.folder, folder], check=True)
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
         text = (folder / path).read_text()
         for old, new in changes:
             assert old in text, old

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from mega_optimizer.engine.resolve import child_environment
-from tests.services.programs import free_port
+from tests.services.programs import free_port, until
 
 START_UP = 60  # seconds; a loaded machine takes a few
 UVICORN = ("-m", "uvicorn", "app.main:app", "--port", "{port}")
@@ -38,9 +37,7 @@ class Serving:
 
     def await_log(self, text: str) -> None:
         """Return when the service has written ``text``."""
-        deadline = time.monotonic() + START_UP
-        while text not in self.log.read_text():
-            assert time.monotonic() < deadline, f"{text} is not in\n{self.log.read_text()}"
+        until(lambda: text in self.log.read_text(), self.log.read_text, START_UP)
 
 
 @contextmanager
@@ -56,21 +53,18 @@ def serving(
     """
     port = free_port()
     log = folder / f"{port}.log"
-    own = {"PORT": str(port), "PYTHONDONTWRITEBYTECODE": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [python, *(each.format(port=port) for each in arguments)],
             cwd=folder,
-            env={**child_environment(os.environ), **environment, **own},
+            env={**child_environment(os.environ), **environment, "PORT": str(port)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    deadline = time.monotonic() + START_UP
     try:
-        while not _accepts(port):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
+        until(lambda: _accepts(port) or process.poll() is not None, log.read_text, START_UP)
+        assert process.poll() is None, log.read_text()
         # A connection that is kept may be closed by an idle server just as it is used again.
         limits = httpx.Limits(max_keepalive_connections=0)
         with httpx.Client(
