@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import tempfile
+import types
 import warnings
+from pathlib import Path
 
 import torch
 from case import BOTH, Case
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 warnings.filterwarnings("ignore")
 FRAMES = 16
@@ -165,6 +168,44 @@ def loads(device):
     )
 
 
+class Letters:
+    """A tokenizer of one letter a token."""
+
+    def decode(self, tokens, **_):
+        ids = tokens.tolist() if isinstance(tokens, torch.Tensor) else tokens
+        return "".join(chr(97 + each % 26) for each in (ids if isinstance(ids, list) else [ids]))
+
+
+def first_text(device):
+    """Wait for all of a text, or for what the generated code of the rule yields first."""
+    template = Path(__file__).resolve().parents[3] / "templates" / "ml" / "text_stream.py.j2"
+    module = types.ModuleType("text_stream")
+    exec(template.read_text().replace("{{ most }}", "8"), module.__dict__)
+    torch.manual_seed(7)
+    config = GPT2Config(vocab_size=1000, n_embd=256, n_layer=4, n_head=4, n_positions=128)
+    model = GPT2LMHeadModel(config).eval().to(device)
+    prompt, letters = tokens(1, 16, device), Letters()
+    options = {"max_new_tokens": 64, "min_new_tokens": 64, "do_sample": False, "pad_token_id": 0}
+
+    def write(**streaming):
+        return model.generate(prompt, **options, **streaming)
+
+    async def first():
+        pieces = module.stream_text(letters, write, skip_prompt=True)
+        try:
+            return await anext(pieces)
+        finally:
+            await pieces.aclose()
+
+    def whole():
+        return torch.tensor([float(ord(letters.decode(write()[0][16:])[0]))])
+
+    def beginning():
+        return torch.tensor([float(ord(asyncio.run(first())[0]))])
+
+    return whole, beginning
+
+
 def frames(device):
     model = decoder(device)
     values = torch.randn(FRAMES, 32, 16, 16, device=device)
@@ -246,4 +287,6 @@ CASES = (
          quantized(wide, of(floats(1024), 32), by_torch), 32),
     Case("ml/int8", "dense 3×128, one row: FP32 → `torch.ao` dynamic INT8",
          quantized(narrow, of(floats(128), 1), by_torch)),
+    Case("ml/stream-generation", "GPT-2 256×4 writes 64 tokens: until the whole → until the first text",
+         first_text),
 )  # fmt: skip

@@ -254,7 +254,8 @@ def _returning(statement: cst.BaseStatement, column: int) -> cst.BaseStatement |
     call = assigned.value if isinstance(assigned, cst.Assign) else None
     if not isinstance(call, cst.Call) or not call.args:
         return None
-    wider = with_keyword(call, "streaming", cst.Name("streaming"), column)
+    longer = len("streaming=streaming") - len("**streaming")
+    wider = with_keyword(call, "streaming", cst.Name("streaming"), column - longer)
     given = wider.args[-1].with_changes(keyword=None, equal=cst.MaybeSentinel.DEFAULT, star="**")
     returned = cst.Return(wider.with_changes(args=[*wider.args[:-1], given]))
     return statement.with_changes(body=[returned])

@@ -95,7 +95,8 @@ def first_piece(client):
 def check_leaving(client):
     """Pieces come while the model writes, and it stops when nobody reads them."""
     with client.stream("GET", "/endless") as response:
-        assert next(response.iter_text())
+        pieces = response.iter_text()  # it closes the connection when nobody holds it
+        assert next(pieces)
         assert not stopped.is_set()
     assert stopped.wait(PATIENCE), "the model writes on for nobody"
 
