@@ -205,7 +205,7 @@ def _streaming_body(
     before, generates = body[: writing.position], body[writing.position]
     if before and _is_docstring(before[0]):
         before = before[1:]
-    inner = _returning(generates, 15)
+    inner = _returning(generates, 16)
     code = cst.Module([]).code_for_node(function)
     if inner is None or f"{_INNER}(" in code or f"{_INNER} =" in code or "streaming" in code:
         return None
