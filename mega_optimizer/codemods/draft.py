@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mega_optimizer.codemods.finding import Skip
 from mega_optimizer.codemods.imports import ensure_import, ensure_module
+from mega_optimizer.codemods.module_paths import import_path
 from mega_optimizer.codemods.python import edits_between, skipped
 from mega_optimizer.repository.place import Place, Problem
 from mega_optimizer.repository.python import python_facts
@@ -73,6 +74,17 @@ class Draft:
             return added
         self.put(path, added[0])
         return added[1]
+
+    def add_own_import(self, path: str, module: str, name: str, above: str) -> str | Skip:
+        """Make a name of the service's module at path ``module`` hold, as :meth:`add_import` does.
+
+        Skip codes: those of ``ensure_import``, and ``import-path-unknown``.
+        """
+        dotted = import_path(self._context, path, module)
+        if dotted is None:
+            reason = f"no import shows how {path} would import {module}"
+            return Skip(Place(path), "import-path-unknown", reason)
+        return self.add_import(path, dotted, name, above)
 
     def add_module(self, path: str, module: str, above: str) -> str | Skip:
         """Make ``import module`` (no dots) hold above the definition of ``above``.

@@ -10,7 +10,6 @@ from mega_optimizer.codemods.applications import FASTAPI
 from mega_optimizer.codemods.cache.routes import MARK, Cacheable, constructor
 from mega_optimizer.codemods.draft import Draft
 from mega_optimizer.codemods.finding import Skip
-from mega_optimizer.codemods.module_paths import import_path
 from mega_optimizer.codemods.python import replace_calls, with_keyword
 from mega_optimizer.repository.place import Place
 
@@ -35,27 +34,15 @@ def mark_route(
     if call is None:
         return Skip(found.place, "shape-not-known", f"how {found.owner.name} is made is hidden")
     if call.argument("route_class") is None:
-        objection = _route_class(context, draft, found, call, module)
+        objection = _route_class(draft, found, call, module)
         if objection is not None:
             return objection
-    return _decorator(context, draft, found, module, seconds)
+    return _decorator(draft, found, module, seconds)
 
 
-def _imported(
-    context: Context, draft: Draft, path: str, module: str, name: str, above: str
-) -> str | Skip:
-    dotted = import_path(context, path, module)
-    if dotted is None:
-        reason = f"no import shows how {path} would import {module}"
-        return Skip(Place(path), "import-path-unknown", reason)
-    return draft.add_import(path, dotted, name, above)
-
-
-def _route_class(
-    context: Context, draft: Draft, found: Cacheable, call: Call, module: str
-) -> Skip | None:
+def _route_class(draft: Draft, found: Cacheable, call: Call, module: str) -> Skip | None:
     path, name = found.owner.path, found.owner.name
-    local = _imported(context, draft, path, module, ROUTE_CLASS, name)
+    local = draft.add_own_import(path, module, ROUTE_CLASS, name)
     tree = draft.tree(path)
     if isinstance(local, Skip) or isinstance(tree, Skip):
         return local if isinstance(local, Skip) else cast("Skip", tree)
@@ -88,11 +75,9 @@ def _with_statement_behind(tree: cst.Module, name: str, source: str) -> cst.Modu
     return None
 
 
-def _decorator(
-    context: Context, draft: Draft, found: Cacheable, module: str, seconds: int
-) -> Skip | None:
+def _decorator(draft: Draft, found: Cacheable, module: str, seconds: int) -> Skip | None:
     path, handler = found.facts.path, found.route.handler.path
-    local = _imported(context, draft, path, module, MARK, handler)
+    local = draft.add_own_import(path, module, MARK, handler)
     tree = draft.tree(path)
     if isinstance(local, Skip) or isinstance(tree, Skip):
         return local if isinstance(local, Skip) else cast("Skip", tree)

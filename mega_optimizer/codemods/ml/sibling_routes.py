@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, cast
 import libcst as cst
 
 from mega_optimizer.codemods.finding import Skip
-from mega_optimizer.codemods.module_paths import import_path
 from mega_optimizer.codemods.python import fitted, with_keyword
 from mega_optimizer.repository.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mega_optimizer.codemods.context import Context
     from mega_optimizer.codemods.draft import Draft
     from mega_optimizer.codemods.ml.stream_generation import Sibling
     from mega_optimizer.codemods.ml.written_text import Writing
@@ -24,10 +22,10 @@ _KEPT = ("dependencies", "tags", "include_in_schema", "deprecated")
 _INNER = "write"
 
 
-def add_sibling(context: Context, draft: Draft, sibling: Sibling, module: str) -> Skip | None:
+def add_sibling(draft: Draft, sibling: Sibling, module: str) -> Skip | None:
     """Add the route, and where another function writes the text, one that streams it.
 
-    ``context`` is that of the service with the module at path ``module``. Skip codes:
+    ``draft`` is of the service with the module at path ``module``. Skip codes:
     ``name-taken``, ``import-path-unknown``, ``not-found-again``, ``shape-not-known``.
     """
     path, handler = sibling.facts.path, sibling.route.handler.path
@@ -39,7 +37,7 @@ def add_sibling(context: Context, draft: Draft, sibling: Sibling, module: str) -
             return facts
         if name in facts.bound_names:
             return Skip(Place(where), "name-taken", f"{name} is taken")
-    stream = _imported(context, draft, writer.path, module, "stream_text", writer.name)
+    stream = draft.add_own_import(writer.path, module, "stream_text", writer.name)
     if isinstance(stream, Skip):
         return stream
     response = draft.add_import(path, "fastapi.responses", "StreamingResponse", handler)
@@ -53,21 +51,11 @@ def add_sibling(context: Context, draft: Draft, sibling: Sibling, module: str) -
     name = f"stream_{writer.name}"
     called = name
     if writer.path != path:
-        local = _imported(context, draft, path, writer.path, name, handler)
+        local = draft.add_own_import(path, writer.path, name, handler)
         if isinstance(local, Skip):
             return local
         called = local
     return _add_route(draft, sibling, response, stream, called)
-
-
-def _imported(
-    context: Context, draft: Draft, path: str, module: str, name: str, above: str
-) -> str | Skip:
-    dotted = import_path(context, path, module)
-    if dotted is None:
-        reason = f"no import shows how {path} would import {module}"
-        return Skip(Place(path), "import-path-unknown", reason)
-    return draft.add_import(path, dotted, name, above)
 
 
 def _add_function(draft: Draft, sibling: Sibling, stream: str) -> Skip | None:
