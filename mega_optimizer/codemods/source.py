@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mega_optimizer.repository.memo import by_content
 from mega_optimizer.repository.place import Problem
 from mega_optimizer.repository.python import python_facts
+from mega_optimizer.repository.python.walk import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,14 @@ class Source:
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:
         """Each node's parent."""
-        return {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
+        found: dict[ast.AST, ast.AST] = {}
+        waiting: list[ast.AST] = [self.tree]
+        while waiting:
+            node = waiting.pop()
+            children = parts_of(node)
+            found.update(dict.fromkeys(children, node))
+            waiting += children
+        return found
 
     def range(self, node: ast.expr | ast.stmt | ast.keyword | ast.arg) -> tuple[int, int]:
         """Return the bytes ``start:end`` of ``node``."""

@@ -53,10 +53,14 @@ def modules_with_dumps(program: Program) -> Iterator[str]:
 
 def dumps_of(context: Context, values: Values, path: str) -> Iterator[tuple[ast.Call, Dump | None]]:
     """Yield the calls in the functions of a module, None with those that go elsewhere."""
-    tree = values.tree(path)
+    facts = context.program.facts(path)
+    lines = {each.line for each in facts.calls if each.name == DUMPS} if facts else set()
+    tree = values.tree(path) if lines else None  # a second tree costs more than the facts
     if tree is None:
         return
     for name, function in tree.functions.items():
+        if lines.isdisjoint(range(function.lineno, (function.end_lineno or 0) + 1)):
+            continue
         frame = Frame(tree, function, name)
         for node in ast.walk(function):
             if not isinstance(node, ast.Call) or not node.args:

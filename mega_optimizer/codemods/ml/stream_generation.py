@@ -47,9 +47,10 @@ class Sibling:
 def find(context: Context) -> Iterator[Outcome]:
     """Yield one fix for each route that returns a text as it was written, and why others stay."""
     for path in context.modules(b".generate("):
-        facts = context.python(path) if path in context.program.product else None
-        content = context.read(path)
-        source = read_source(path, content) if isinstance(content, bytes) else content
+        content = context.read(path) if path in context.program.product else b""
+        if not isinstance(content, bytes) or b"decode(" not in content:
+            continue
+        facts, source = context.python(path), read_source(path, content)
         if facts is None or isinstance(facts, Problem) or isinstance(source, Problem):
             continue  # a module that cannot be read is reported by the rules of its framework
         for function in source.tree.body:
