@@ -1,4 +1,4 @@
-"""Let the requests of an async route share calls of the model that each asks about rows of its own.
+"""Let the requests of a route share calls of the model that each asks about rows of its own.
 
 An estimator answers for each row by itself; how many rows it is asked about at once changes
 nothing but the time that it takes.
@@ -10,9 +10,10 @@ import ast
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mega_optimizer.codemods.cache.routes import constructor
 from mega_optimizer.codemods.finding import Fix, Skip
 from mega_optimizer.codemods.ml.estimators import METHODS, is_estimator, own_estimator
-from mega_optimizer.codemods.ml.shared_calls import Rows, rows_of
+from mega_optimizer.codemods.ml.shared_calls import Handler, Rows, rows_of
 from mega_optimizer.codemods.ml.steady import dotted
 from mega_optimizer.codemods.program import Definition
 from mega_optimizer.codemods.source import read_source
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.startup import Startup
     from mega_optimizer.repository.python import PythonFacts, Route
 
-MODULE = "micro_batcher"
-OURS = b"class MicroBatcher:"
 LITERALS = tuple(f".{each}(".encode() for each in sorted(METHODS))
 DEFERRED = (
     ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.For, ast.While,
@@ -58,7 +57,7 @@ def _of_routes(context: Context, facts: PythonFacts, source: Source) -> Iterator
             (
                 each
                 for each in source.tree.body
-                if isinstance(each, ast.AsyncFunctionDef) and each.name == route.handler.path
+                if isinstance(each, Handler) and each.name == route.handler.path
             ),
             None,
         )
@@ -80,7 +79,7 @@ def _outcome(
     context: Context,
     facts: PythonFacts,
     source: Source,
-    handler: ast.AsyncFunctionDef,
+    handler: Handler,
     calls: list[ast.Call],
     route: Route,
 ) -> Outcome:
@@ -90,6 +89,8 @@ def _outcome(
         return Skip(place, "several-predictions", "the route asks for more than one prediction")
     if "WEBSOCKET" in route.methods:
         return Skip(place, "shape-not-known", "a web socket asks in its own order")
+    if isinstance(handler, ast.FunctionDef) and not _is_of_fastapi(context, facts, route):
+        return Skip(place, "shape-not-known", "that FastAPI serves the route cannot be seen")
     outer = _outer_objection(source, handler, call)
     if outer is not None:
         return Skip(place, "shape-not-known", outer)
@@ -115,7 +116,13 @@ def _outcome(
     return Fix(place, "let requests that arrive together share one call of the model", edits)
 
 
-def _outer_objection(source: Source, handler: ast.AsyncFunctionDef, call: ast.Call) -> str | None:
+def _is_of_fastapi(context: Context, facts: PythonFacts, route: Route) -> bool:
+    """Whether the module makes or imports the application or router; Flask has routes alike."""
+    owner = context.program.definition(facts.path, route.owner)
+    return owner is not None and constructor(context.program, owner) is not None
+
+
+def _outer_objection(source: Source, handler: Handler, call: ast.Call) -> str | None:
     for outer in source.around(call):
         if outer is handler:
             return None
@@ -142,7 +149,7 @@ def _edits(
     facts: PythonFacts,
     source: Source,
     startup: Startup,
-    handler: ast.AsyncFunctionDef,
+    handler: Handler,
     call: ast.Call,
     rows: Rows,
     place: Place,
@@ -153,7 +160,10 @@ def _edits(
     from mega_optimizer.codemods.finding import Edit
     from mega_optimizer.codemods.ml.shared_calls import share_calls
 
-    path = module_beside(context, startup.path, MODULE, OURS)
+    kind = "micro" if isinstance(handler, ast.AsyncFunctionDef) else "thread"
+    batcher = f"{kind.title()}Batcher"
+    mark = f"class {batcher}:".encode()
+    path = module_beside(context, startup.path, f"{kind}_batcher", mark)
     if isinstance(path, Skip):
         return path
     content = context.program.read(path)
@@ -161,7 +171,7 @@ def _edits(
     if content is None:
         wait = int(context.parameters["max_wait_ms"]) / 1000
         content = rendered(
-            "ml/micro_batcher.py.j2",
+            f"ml/{kind}_batcher.py.j2",
             max_batch=int(context.parameters["max_batch"]),
             max_wait=f"{wait:g}",
             max_waiting=int(context.parameters["max_waiting"]),
@@ -170,6 +180,6 @@ def _edits(
     extended = context_with(context, path, content)
     draft = Draft(extended)
     objection = share_calls(
-        extended, draft, facts, source, Definition(path, "MicroBatcher"), handler, call, rows, place
+        extended, draft, facts, source, Definition(path, batcher), handler, call, rows, place
     )
     return objection or (*new, *draft.edits())

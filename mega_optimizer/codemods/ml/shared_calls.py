@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mega_optimizer.codemods.source import Source
     from mega_optimizer.repository.python import PythonFacts
 
+Handler = ast.FunctionDef | ast.AsyncFunctionDef
 ARRAYS = frozenset({"numpy.array", "numpy.asarray", "numpy.atleast_2d", "numpy.stack"})
 METHODS_OF_ARRAYS = frozenset({"reshape", "astype"})
 
@@ -40,7 +41,7 @@ class Rows:
 def rows_of(
     facts: PythonFacts,
     source: Source,
-    handler: ast.AsyncFunctionDef,
+    handler: Handler,
     call: ast.Call,
     model: str,
 ) -> Rows | str:
@@ -61,7 +62,7 @@ def rows_of(
     return Rows(*kind, text, fetched if fetched is not None else None)
 
 
-def _fetched(handler: ast.AsyncFunctionDef, model: str) -> ast.Assign | None:
+def _fetched(handler: Handler, model: str) -> ast.Assign | None:
     found = [
         each
         for each in ast.walk(handler)
@@ -71,7 +72,7 @@ def _fetched(handler: ast.AsyncFunctionDef, model: str) -> ast.Assign | None:
     return found[0] if len(found) == 1 else None
 
 
-def _is_local(handler: ast.AsyncFunctionDef, model: str) -> bool:
+def _is_local(handler: Handler, model: str) -> bool:
     root = model.partition(".")[0]
     arguments = handler.args
     named = {each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
@@ -85,7 +86,7 @@ def _is_local(handler: ast.AsyncFunctionDef, model: str) -> bool:
 
 def _from_function(
     facts: PythonFacts,
-    handler: ast.AsyncFunctionDef,
+    handler: Handler,
     call: ast.Call,
     model: str,
     fetched: ast.Assign,
@@ -107,7 +108,7 @@ def _from_function(
 
 def _kind(
     facts: PythonFacts,
-    handler: ast.AsyncFunctionDef,
+    handler: Handler,
     value: ast.expr,
     before: ast.AST,
     depth: int,
@@ -175,12 +176,12 @@ def share_calls(
     facts: PythonFacts,
     source: Source,
     batcher: Definition,
-    handler: ast.AsyncFunctionDef,
+    handler: Handler,
     call: ast.Call,
     rows: Rows,
     place: Place,
 ) -> Skip | None:
-    """Replace ``call`` by an awaited one of a batcher that stands above the route.
+    """Replace ``call`` by one of a batcher that stands above the route; async routes await it.
 
     Skip codes: ``name-taken``, ``import-path-unknown``, ``shape-not-known``, those of imports.
     """
@@ -200,7 +201,8 @@ def share_calls(
     tree = draft.tree(facts.path)
     if isinstance(tree, Skip):
         return tree
-    edits = _call_edits(facts.path, source, call, rows, shared)
+    awaits = isinstance(handler, ast.AsyncFunctionDef)
+    edits = _call_edits(facts.path, source, call, rows, shared, awaits)
     if isinstance(edits, str):
         return Skip(place, "shape-not-known", edits)
     newline = b"\r\n" if b"\r\n" in source.content else b"\n"
@@ -212,7 +214,7 @@ def share_calls(
     text = (
         f"def {function}(requests):\n"
         f"    return {rows.model}.{method}({asked})\n\n\n"
-        f"{shared} = MicroBatcher({function})\n\n\n"
+        f"{shared} = {batcher.name}({function})\n\n\n"
     )
     above = _above(source, handler)
     edits.append(Edit(facts.path, above, above, text.encode().replace(b"\n", newline)))
@@ -232,14 +234,15 @@ def _prefix(library: str) -> str:
 
 
 def _call_edits(
-    path: str, source: Source, call: ast.Call, rows: Rows, shared: str
+    path: str, source: Source, call: ast.Call, rows: Rows, shared: str, awaits: bool
 ) -> list[Edit] | str:
     parent = source.parents[call]
     binds = isinstance(parent, ast.Attribute | ast.Subscript | ast.BinOp | ast.UnaryOp) or (
         isinstance(parent, ast.Call) and parent.func is call
     )
     start, end = source.range(call.func)
-    opening, closing = (b"(await ", b")") if binds else (b"await ", b"")
+    word = b"await " if awaits else b""
+    opening, closing = (b"(" + word, b")") if awaits and binds else (word, b"")
     edits = [Edit(path, start, end, opening + shared.encode())]
     if closing:
         behind = source.range(call)[1]
@@ -252,7 +255,7 @@ def _call_edits(
     return edits
 
 
-def _above(source: Source, handler: ast.AsyncFunctionDef) -> int:
+def _above(source: Source, handler: Handler) -> int:
     """Return where a route and the comments that belong to it begin."""
     lines = source.content.splitlines(keepends=True)
     line = min([handler.lineno, *(each.lineno for each in handler.decorator_list)]) - 1
