@@ -83,6 +83,20 @@ FOREST = (
     "r = numpy.random.default_rng(1); x = r.random((20000, 4)); "
     "y = r.integers(0, 2, 20000); joblib.dump(F(30).fit(x, y), 'model.joblib')\""
 )
+BOOSTED = (
+    'python -c "import joblib, numpy; '
+    "from sklearn.ensemble import GradientBoostingClassifier as G; "
+    "r = numpy.random.default_rng(1); x = r.random((2000, 2)); "
+    "y = r.integers(0, 3, 2000); joblib.dump(G().fit(x, y), 'iris.joblib')\""
+)
+FLOWERS = Service(
+    "rules/ml/batch-inference/examples/thread-route.txtar",
+    "/openapi.json",
+    port=8000,
+    environment={"OMP_NUM_THREADS": "1"},
+    command="uvicorn main:app --port 8000",
+    prepare=(BOOSTED,),
+)
 PRELOAD = Service(
     "rules/serving/preload/examples/image.txtar",
     "/predict",
@@ -439,6 +453,26 @@ CASES = (
         Request("/items"),
         "ten rows of PostgreSQL, which takes 20 ms for them",
         connections=8,
+    ),
+    *(
+        Case(
+            "ml/batch-inference",
+            service,
+            load,
+            f"{kind}, {together} at a time",
+            given=given,
+            connections=together,
+        )
+        for service, load, kind, given in (
+            (
+                CRYPTO,
+                Request("/predict/signal", "POST", SERIES),
+                "an async route",
+                ("ml/model-cache",),
+            ),
+            (FLOWERS, Request("/predict?sepal=0.2&petal=0.7", "POST"), "a route in threads", ()),
+        )
+        for together in (1, 8, 32)
     ),
     Case(
         "queue/redis-task-queue",

@@ -20,7 +20,7 @@ from benchmarks.serving.trees import SAMPLE, Side, both_sides
 from tests.services.postgres import postgresql
 from tests.services.redis import redis_server
 
-WARM_UP = 2.0  # seconds of load before the first measured run
+WARM_UP = 5.0  # seconds of load before the first measured run: a model may load meanwhile
 
 
 @dataclass(frozen=True, slots=True)
