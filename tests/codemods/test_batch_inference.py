@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -52,7 +53,7 @@ class Kind:
     example: str
     batcher: str
     waiting: str
-    request: Callable[[float], dict[str, object]]
+    request: Callable[[float], dict[str, Any]]
 
 
 ASYNC = Kind(
@@ -79,9 +80,7 @@ class Flowers:
     callers: ThreadPoolExecutor
 
     def ask(self, size: float) -> Future[httpx.Response]:
-        return self.callers.submit(
-            self.running.client.post, "/predict", **self.kind.request(size)  # type: ignore[arg-type]
-        )  # fmt: skip
+        return self.callers.submit(self.running.client.post, "/predict", **self.kind.request(size))
 
     def calls(self) -> list[int]:
         return [int(each) for each in (self.folder / "calls").read_text().split()]
@@ -173,7 +172,7 @@ def test_who_hangs_up_harms_nobody(service: Flowers) -> None:
     with service.held() as first:
         request = service.running.client.build_request(
             "POST", "/predict", **service.kind.request(9)
-        )  # type: ignore[arg-type]
+        )
         head = f"POST {request.url.raw_path.decode()} HTTP/1.1\r\n" + "".join(
             f"{name}: {value}\r\n" for name, value in request.headers.items()
         )
