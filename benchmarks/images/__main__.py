@@ -41,8 +41,8 @@ _SLOW = (
     "PyTorch with CUDA, 6 GB on disk: too long to compress twice on the two cores that were shared"
 )
 NOT_TRIED = {
-    "sample": {"image-generation": _SLOW},
-    "Yunpei24+fraud-detection-ml": {"api": _SLOW, "training": _SLOW},
+    "sample": {"image-generation": _SLOW, "moderation": _SLOW},
+    "Yunpei24+fraud-detection-ml": {"training": _SLOW},
     "weaviate+t2v-transformers-models": {
         "weaviate+t2v-transformers-models": _MODEL,
         "weaviate+t2v-transformers-models-auth": _MODEL,
