@@ -131,6 +131,9 @@ def _objection(context: Context, facts: PythonFacts, route: Route) -> tuple[str,
         return "decorated", f"what else decorates {route.handler.path} may count on its answer"
     if route.decorator.argument("status_code") is not None:
         return "shape-not-known", "the route says its own status"
+    kinds = [each.annotation for each in route.handler.parameters if each.annotation is not None]
+    if any(each.text.rpartition(".")[2] == "Response" for each in kinds):
+        return "shape-not-known", "what it does to the response would be lost"
     return None
 
 
