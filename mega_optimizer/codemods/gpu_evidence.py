@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mega_optimizer.repository.place import Place
+from mega_optimizer.repository.compose import compose_services
+from mega_optimizer.repository.kubernetes import kubernetes_workloads
+from mega_optimizer.repository.place import Place, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +21,7 @@ _MENTIONS = re.compile(
     re.IGNORECASE,
 )
 _ELSEWHERE = re.compile(rb"^\s*(?:<<|extends)\s*:|:\s*\*\w|^\s*-\s+\*\w")
+Lines = list[tuple[int, bytes]]
 # Packages that are of no use without a GPU, or are installed for one.
 GPU_PACKAGES = frozenset(
     {
@@ -66,30 +69,45 @@ def gpu_evidence(context: Context) -> Place | None:
 def _about(deployment: Deployment, content: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the numbered lines about ``deployment``: its entry of a compose file, or its document.
 
-    An entry that takes values from elsewhere (aliases, merge keys, ``extends``) may take a GPU from
-    there: the whole file is about it.
+    It is looked for by name, since other rules may have added lines above. An entry that takes
+    values from elsewhere (aliases, merge keys, ``extends``) may take a GPU from there: the whole
+    file is about it, as where it is not found.
     """
     lines = list(enumerate(content.splitlines(), 1))
-    first = deployment.place.line - 1
-    if deployment.kind == "kubernetes":
-        starts = [number for number, line in lines if line.startswith(b"---")]
-        start = max((number for number in starts if number <= first + 1), default=0)
-        end = min((number for number in starts if number > first + 1), default=len(lines))
-        yield from lines[start:end]
-        return
-    margin = _margin(lines[first][1])
-    end = next(
+    is_compose = deployment.kind == "compose"
+    read = compose_services if is_compose else kubernetes_workloads
+    found = read(deployment.place.path, content)
+    named = () if isinstance(found, Problem) else found
+    starts = [each.place.line for each in named if each.name == deployment.name]
+    if not starts:
+        yield from lines
+    for start in starts:
+        entry = _entry(lines, start) if is_compose else _document(lines, start)
+        yield from lines if any(_ELSEWHERE.search(line) for _, line in entry) else entry
+
+
+def _document(lines: Lines, line: int) -> Lines:
+    """Return the document of a YAML stream that holds the line with this number."""
+    ends = [number for number, text in lines if text.startswith(b"---")]
+    first = max((number for number in ends if number <= line), default=0)
+    last = min((number for number in ends if number > line), default=len(lines))
+    return lines[first:last]
+
+
+def _entry(lines: Lines, line: int) -> Lines:
+    """Return the lines from the name of an entry up to the next name."""
+    margin = _margin(lines[line - 1][1])
+    last = next(
         (
             number - 1
-            for number, line in lines[first + 1 :]
-            if line.strip() and not line.lstrip().startswith(b"#") and _margin(line) <= margin
+            for number, text in lines[line:]
+            if text.strip() and not text.lstrip().startswith(b"#") and _margin(text) <= margin
         ),
         len(lines),
     )
-    while end > first + 1 and _speaks_of_the_next(lines[end - 1][1], margin):
-        end -= 1
-    entry = lines[first:end]
-    yield from lines if any(_ELSEWHERE.search(line) for _, line in entry) else entry
+    while last > line and _speaks_of_the_next(lines[last - 1][1], margin):
+        last -= 1
+    return lines[line - 1 : last]
 
 
 def _speaks_of_the_next(line: bytes, margin: int) -> bool:

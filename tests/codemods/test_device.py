@@ -5,11 +5,14 @@ import textwrap
 import pytest
 
 from mega_optimizer.codemods.context import Context
+from mega_optimizer.codemods.gpu_evidence import gpu_evidence
 from mega_optimizer.codemods.ml.device import device_of
 from mega_optimizer.codemods.ml.loaders import model_loads, needs_a_lock, weights_library
 from mega_optimizer.codemods.versions import version_verdict
 from mega_optimizer.repository.files import MemoryFiles
+from mega_optimizer.repository.place import Place
 from mega_optimizer.repository.scan import scan
+from mega_optimizer.repository.service import Deployment, Service
 
 DOCKERFILE = (
     "FROM python:3.11-slim\nCOPY . .\nRUN pip install -r requirements.txt\nCMD python app.py"
@@ -115,3 +118,24 @@ def test_what_is_loaded_and_by_whom() -> None:
 def test_a_version_is_shown_or_not(line: str, answer: str) -> None:
     context = context_of(**{"requirements.txt": f"{line}\n"})
     assert version_verdict(context, "torch", ">=2.4").answer == answer
+
+
+COMPOSE = b"""\
+services:
+  app:
+    build: ./app
+  painter:
+    image: example/painter:1
+    runtime: nvidia
+"""
+
+
+@pytest.mark.parametrize("service", ["app", "painter"])
+def test_an_entry_is_found_again_below_lines_that_another_rule_added(service: str) -> None:
+    place = Place("compose.yaml", 2 if service == "app" else 4)
+    deployment = Deployment("compose", service, place)
+    above = b"  redis:\n    image: redis:7\n  cache:\n    image: redis:7\n"
+    changed = COMPOSE.replace(b"services:\n", b"services:\n" + above)
+    files = MemoryFiles({"compose.yaml": changed})
+    found = gpu_evidence(Context(Service("x", "", deployments=(deployment,)), files))
+    assert (found is not None) == (service == "painter")
